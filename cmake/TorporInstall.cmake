@@ -1,0 +1,1 @@
+# `cmake --install`: programs, libraries, headers and the CMake package.

@@ -1,0 +1,35 @@
+#include "core/base/random.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "core/base/error.h"
+
+namespace torpor {
+
+Random::Random(std::uint64_t seed, std::uint64_t stream)
+    : engine_(stream == 0 ? seed : seed ^ (0x9e3779b97f4a7c15ULL * (stream + 1))) {}
+
+double Random::uniform() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }
+
+std::uint64_t Random::below(std::uint64_t n) {
+  if (n == 0) throw InvalidArgument("[Random::below] expected n > 0, got 0");
+  const std::uint64_t limit = UINT64_MAX - UINT64_MAX % n;  // values at or above it would favour small results
+  std::uint64_t value = engine_();
+  while (value >= limit) value = engine_();
+  return value % n;
+}
+
+double Random::normal() {
+  if (has_spare_) {
+    has_spare_ = false;
+    return spare_;
+  }
+  const double radius = std::sqrt(-2 * std::log(1 - uniform()));
+  const double angle = 2 * std::numbers::pi * uniform();
+  spare_ = radius * std::sin(angle);
+  has_spare_ = true;
+  return radius * std::cos(angle);
+}
+
+}  // namespace torpor

@@ -1,0 +1,37 @@
+// Threads that stay. Work is split statically, so that the same thread count gives the same split and results do not
+// depend on timing. Between jobs the workers spin briefly, then sleep.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+namespace torpor {
+
+/// `threads` workers, the caller included. One job at a time: `run` and `parallel_for` may be called from one thread at a
+/// time and not from inside a job. An exception in a job is rethrown by the caller after all workers finished.
+class ThreadPool {
+ public:
+  /// threads >= 1; 0 = number of processors this process may use.
+  explicit ThreadPool(int threads = 0);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const;
+
+  /// Calls job(thread) once on every thread, thread = 0 … threads-1; returns when all have returned.
+  void run(const std::function<void(int thread)>& job);
+
+  /// Splits [0, n) into `threads` contiguous parts that start at multiples of `grain` and calls job(begin, end, thread)
+  /// for each that is not empty. Stays on the caller when n <= grain.
+  void parallel_for(long n, long grain, const std::function<void(long begin, long end, int thread)>& job);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Processors this process may use (affinity mask), at least 1.
+int available_processors();
+
+}  // namespace torpor

@@ -1,0 +1,75 @@
+// A forward pass with its key/value cache, for one or several sequences at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/base/thread_pool.h"
+#include "core/text/tokenizer.h"
+#include "engine/models/model.h"
+
+namespace torpor {
+
+/// The activations of one FFN layer for the rows of one forward pass, between the activation function and the down
+/// projection. A hook may read them (to measure) and set entries to zero (to mask).
+struct FfnActivations {
+  int layer = 0;
+  std::int64_t rows = 0;
+  int neurons = 0;
+  float* values = nullptr;                // [rows, neurons] row-major, stride = neurons
+  std::span<const std::int32_t> sequence; // [rows] which sequence a row belongs to
+  std::span<const std::int64_t> position; // [rows] its position there
+};
+
+/// Called on the session's thread once per layer and per chunk of rows.
+using FfnHook = std::function<void(const FfnActivations&)>;
+
+struct SessionOptions {
+  int sequences = 1;              // caches held
+  std::int64_t context = 0;       // positions a sequence can hold; 0: the model's context_length
+  std::int64_t rows_per_pass = 256;  // forward() cuts longer inputs into passes of at most so many rows
+};
+
+/// Some tokens to append to one sequence.
+struct SequenceTokens {
+  int sequence = 0;
+  std::span<const TokenId> tokens;
+};
+
+enum class Logits : std::uint8_t { none, last, all };
+
+/// Owns the cache. One thread at a time; the weights are shared. `pool` must outlive it and is used only inside calls.
+class Session {
+ public:
+  Session(std::shared_ptr<const Model> model, ThreadPool& pool, const SessionOptions& options = {});
+  ~Session();
+
+  const Model& model() const;
+  std::int64_t position(int sequence) const;  // tokens in the cache
+  std::int64_t context() const;
+  void clear(int sequence);
+  /// Forgets all but the first `length` tokens.
+  void truncate(int sequence, std::int64_t length);
+
+  void set_ffn_hook(FfnHook hook);
+
+  /// Appends tokens to sequences (prefill: many for one; decode: one for each) and runs the model on them.
+  /// The logits asked for are in the order of the input: [rows, vocab] f32, valid until the next call.
+  /// Throws InvalidArgument: token outside the vocabulary, sequence unknown or named twice, context exceeded.
+  std::span<const float> forward(std::span<const SequenceTokens> batch, Logits logits = Logits::last);
+  std::span<const float> forward(std::span<const TokenId> tokens, Logits logits = Logits::last);  // sequence 0
+
+  /// Like forward with Logits::all, but hands the logits out in pieces (bounded memory): `rows` rows of [vocab] starting at
+  /// input row `first`, in order. For evaluation.
+  using LogitsSink = std::function<void(std::int64_t first, std::int64_t rows, const float* logits)>;
+  void forward(std::span<const SequenceTokens> batch, const LogitsSink& sink);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace torpor

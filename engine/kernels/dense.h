@@ -1,0 +1,80 @@
+// Dense kernels of the forward pass. Two implementations behind each: reference/ (plain loops, the oracle) and simd/
+// (Highway, chosen at run time by the machine's instruction set). Nothing here knows a model.
+//
+// Conventions: activations are f32, row-major, [rows, width]. A weight matrix is [out, in], row-major, any floating or
+// quantised NumberFormat, never copied. Outputs do not alias inputs unless said. All functions are thread-safe; those that
+// take a ThreadPool split the work over it with a fixed split and give the same bits for every thread count.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "core/base/thread_pool.h"
+#include "core/tensor/number_format.h"
+
+namespace torpor {
+
+/// A linear layer's weight, [out, in], not owned.
+struct WeightMatrix {
+  NumberFormat format = NumberFormat::f32;
+  const std::byte* data = nullptr;
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+
+  bool empty() const { return data == nullptr; }
+  std::int64_t row_bytes() const;  // of one output row
+  const std::byte* row(std::int64_t i) const { return data + i * row_bytes(); }
+};
+
+/// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x: [rows, in], y: [rows, out]; bias empty or [out].
+/// One or few rows: SIMD dot products that read each weight once (decode). Many rows: oneDNN (prefill); weights that are
+/// not f32 are converted block-wise on the way. Accumulates in f32.
+void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
+            ThreadPool& pool);
+
+/// y = x / sqrt(mean(x^2) + eps) * (weight + weight_offset) for each row. In place allowed. (weight_offset 1: Gemma.)
+void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps, float* y);
+
+/// y = (x - mean) / sqrt(var + eps) * (weight + weight_offset) + bias for each row. In place allowed; bias may be empty.
+/// (weight_offset 1: Nemotron's LayerNorm1P.)
+void layer_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset,
+                std::span<const float> bias, float eps, float* y);
+
+enum class Activation : std::uint8_t { silu, gelu, gelu_tanh, relu, relu2 };
+std::string_view name_of(Activation activation);  // Hugging Face's: "silu", "gelu", "gelu_pytorch_tanh", "relu", "relu2"
+
+/// x = f(x), n values.
+void activate(Activation activation, float* x, std::int64_t n);
+/// gate = f(gate) * up, n values.
+void activate_gated(Activation activation, float* gate, const float* up, std::int64_t n);
+
+/// x += y, n values.
+void add(float* x, const float* y, std::int64_t n);
+
+/// x = cap * tanh(x / cap), n values (Gemma 2).
+void soft_cap(float* x, std::int64_t n, float cap);
+
+/// x = softmax(x), n values, numerically safe. Values of -inf become 0.
+void softmax(float* x, std::int64_t n);
+
+/// log(sum(exp(x))), n values, accumulated in double.
+double log_sum_exp(const float* x, std::int64_t n);
+
+/// Attention of `queries` rows of one sequence against its cached keys and values, all heads.
+struct AttentionShape {
+  int heads = 0, kv_heads = 0, head_dim = 0;  // heads is a multiple of kv_heads
+  float scale = 0;          // multiplies q.k, usually 1/sqrt(head_dim)
+  float soft_cap = 0;       // 0: none
+  std::int64_t window = 0;  // a query sees the last `window` keys, itself included; 0: all
+};
+
+/// q: [queries, heads*head_dim], already rotated; query r is at position first + r.
+/// keys, values: [first + queries, kv_heads*head_dim], f32, row stride `kv_stride` floats; position p in row p.
+/// out: [queries, heads*head_dim]. Causal. Any length; memory per thread is independent of the length of the context
+/// up to one score tile.
+void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
+               const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool);
+
+}  // namespace torpor
