@@ -28,3 +28,42 @@ function(torpor_test name)
   gtest_discover_tests(test_${name} TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()
+
+# torpor_fuzzer(NAME SOURCES … [LIBS …] [CORPUS folder] [DICTIONARY file] [MAX_LEN bytes]): a libFuzzer program
+# fuzz_NAME (one function, LLVMFuzzerTestOneInput) and a test fuzz.NAME, label "fuzz", that runs it for
+# TORPOR_FUZZ_SECONDS over a copy of the corpus, so that finds never end up in the checkout by themselves. What it finds
+# is left in <build>/fuzz/findings/NAME; add the minimised input to the corpus together with the fix.
+# One input may use 512 MB in all and 256 MB at once: parsers must not believe lengths that a file claims.
+function(torpor_fuzzer name)
+  cmake_parse_arguments(ARG "" "CORPUS;DICTIONARY;MAX_LEN" "SOURCES;LIBS" ${ARGN})
+  if(NOT ARG_MAX_LEN)
+    set(ARG_MAX_LEN 16384)
+  endif()
+  add_executable(fuzz_${name} ${ARG_SOURCES})
+  target_include_directories(fuzz_${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+  target_link_libraries(fuzz_${name} PRIVATE ${ARG_LIBS} torpor_settings)
+  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+
+  set(findings "${PROJECT_BINARY_DIR}/fuzz/findings/${name}")
+  set(grown "${PROJECT_BINARY_DIR}/fuzz/corpus/${name}")
+  file(MAKE_DIRECTORY "${findings}" "${grown}")
+  set(arguments -max_total_time=${TORPOR_FUZZ_SECONDS} -timeout=10 -rss_limit_mb=512 -malloc_limit_mb=256
+      -max_len=${ARG_MAX_LEN} -print_final_stats=1 -verbosity=0 "-artifact_prefix=${findings}/")
+  if(ARG_DICTIONARY)
+    get_filename_component(dictionary "${ARG_DICTIONARY}" ABSOLUTE)
+    list(APPEND arguments "-dict=${dictionary}")
+  endif()
+  list(APPEND arguments "${grown}")
+  if(ARG_CORPUS)
+    get_filename_component(corpus "${ARG_CORPUS}" ABSOLUTE)
+    if(NOT IS_DIRECTORY "${corpus}")
+      message(FATAL_ERROR "torpor_fuzzer(${name}): the corpus ${corpus} is not a folder")
+    endif()
+    list(APPEND arguments "${corpus}")
+  endif()
+  math(EXPR limit "${TORPOR_FUZZ_SECONDS} + 120")
+  add_test(NAME fuzz.${name} COMMAND fuzz_${name} ${arguments})
+  # The quarantine of freed blocks would fill the memory limit by itself.
+  set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT ${limit}
+    ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=16:detect_leaks=1;UBSAN_OPTIONS=print_stacktrace=1")
+endfunction()
