@@ -1,0 +1,29 @@
+// The dense kernels of dense.h written to be read: plain loops, double accumulators, one thread. They are the oracle of
+// every faster kernel's test and of nothing else; the library itself never calls them. Shapes as in dense.h.
+#pragma once
+
+#include "engine/kernels/dense.h"
+
+namespace torpor::reference {
+
+void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y);
+
+void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,
+              float* y);
+void layer_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset,
+                std::span<const float> bias, float eps, float* y);
+
+/// f(x) in double.
+double activation(Activation activation, double x);
+void activate(Activation activation, float* x, std::int64_t n);
+void activate_gated(Activation activation, float* gate, const float* up, std::int64_t n);
+
+void add(float* x, const float* y, std::int64_t n);
+void soft_cap(float* x, std::int64_t n, float cap);
+void softmax(float* x, std::int64_t n);
+double log_sum_exp(const float* x, std::int64_t n);
+
+void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
+               const float* values, std::int64_t kv_stride, float* out);
+
+}  // namespace torpor::reference
