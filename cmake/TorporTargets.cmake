@@ -15,8 +15,11 @@ function(torpor_library name)
 endfunction()
 
 # torpor_test(NAME SOURCES … [LIBS …] [LABELS …] [TIMEOUT s]): a GoogleTest program test_NAME; each TEST is one ctest
-# entry. Label "fast" = part of the one-minute tier (also run under sanitizers). Tests find small committed files under
-# TORPOR_SOURCE_DIR and larger data through the environment variable TORPOR_DATA (tests/test_support.h).
+# entry. Label "fast": part of the one-minute tier, also run under the address and undefined-behaviour sanitizers. Label
+# "threads": also run under the thread sanitizer. Tests find small committed files under TORPOR_SOURCE_DIR and larger data
+# through the environment variable TORPOR_DATA (tests/test_support.h).
+add_custom_target(torpor_fast_tests)
+add_custom_target(torpor_thread_tests)
 function(torpor_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -24,9 +27,16 @@ function(torpor_test name)
   endif()
   add_executable(test_${name} ${ARG_SOURCES})
   target_link_libraries(test_${name} PRIVATE ${ARG_LIBS} torpor_test_support torpor_settings GTest::gtest_main)
+  if("fast" IN_LIST ARG_LABELS)
+    add_dependencies(torpor_fast_tests test_${name})
+  endif()
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(torpor_thread_tests test_${name})
+  endif()
+  string(REPLACE ";" "\\;" labels "${ARG_LABELS}")  # one property value, not several arguments
   include(GoogleTest)
   gtest_discover_tests(test_${name} TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60
-    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+    PROPERTIES LABELS "${labels}" TIMEOUT ${ARG_TIMEOUT} SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()
 
 # torpor_fuzzer(NAME SOURCES … [LIBS …] [CORPUS folder] [DICTIONARY file] [MAX_LEN bytes]): a libFuzzer program
@@ -34,6 +44,7 @@ endfunction()
 # TORPOR_FUZZ_SECONDS over a copy of the corpus, so that finds never end up in the checkout by themselves. What it finds
 # is left in <build>/fuzz/findings/NAME; add the minimised input to the corpus together with the fix.
 # One input may use 512 MB in all and 256 MB at once: parsers must not believe lengths that a file claims.
+add_custom_target(torpor_fuzzers)
 function(torpor_fuzzer name)
   cmake_parse_arguments(ARG "" "CORPUS;DICTIONARY;MAX_LEN" "SOURCES;LIBS" ${ARGN})
   if(NOT ARG_MAX_LEN)
@@ -43,6 +54,7 @@ function(torpor_fuzzer name)
   target_include_directories(fuzz_${name} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_link_libraries(fuzz_${name} PRIVATE ${ARG_LIBS} torpor_settings)
   target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(torpor_fuzzers fuzz_${name})
 
   set(findings "${PROJECT_BINARY_DIR}/fuzz/findings/${name}")
   set(grown "${PROJECT_BINARY_DIR}/fuzz/corpus/${name}")
