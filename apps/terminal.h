@@ -1,0 +1,58 @@
+// Writing for people: standard output with its errors noticed, aligned columns, numbers with units, quiet colour.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace torpor::apps {
+
+inline constexpr std::size_t kTerminalWidth = 100;
+
+/// The reader of standard output went away (`torpor run … | head`): the program ends quietly.
+class OutputClosed : public std::runtime_error {
+ public:
+  OutputClosed() : std::runtime_error("standard output was closed") {}
+};
+
+/// Writes to standard output; flush_output() makes sure that it arrived. Throw OutputClosed or IoError (disk full).
+void print(std::string_view text);
+void flush_output();
+
+/// One line on standard error.
+void note(std::string_view line);
+
+/// Emphasis for standard output: only on a terminal, and never with NO_COLOR or TERM=dumb.
+std::string bold(std::string_view text);
+std::string dim(std::string_view text);
+
+/// Words of `text` in lines of at most `width`, each but the first indented.
+std::string wrapped(std::string_view text, std::size_t width, std::size_t indent);
+/// `name`, then `text` in a column of its own that starts at `column`; ends with a newline.
+std::string hanging(const std::string& name, std::string_view text, std::size_t column, std::size_t width);
+
+/// Aligned columns. Cells that look like numbers go to the right.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> header);
+  void add(std::vector<std::string> row);
+  /// Lines of at most `width`: the widest text column is cut with "…" where it must be.
+  std::string text(std::size_t width = kTerminalWidth) const;
+
+ private:
+  std::vector<std::string> header_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+/// "1.30 MB", "412 B" (decimal).
+std::string bytes_text(double bytes);
+/// "656,000".
+std::string count_text(std::int64_t count);
+/// "37.2 %"; small shares keep two digits: "0.021 %".
+std::string percent_text(double share);
+/// "1.24 s", "38 ms", "2 min 5 s".
+std::string seconds_text(double seconds);
+
+}  // namespace torpor::apps
