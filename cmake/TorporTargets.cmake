@@ -33,10 +33,15 @@ function(torpor_test name)
   if("threads" IN_LIST ARG_LABELS)
     add_dependencies(torpor_thread_tests test_${name})
   endif()
-  string(REPLACE ";" "\\;" labels "${ARG_LABELS}")  # one property value, not several arguments
   include(GoogleTest)
   gtest_discover_tests(test_${name} TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60
-    PROPERTIES LABELS "${labels}" TIMEOUT ${ARG_TIMEOUT} SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+    PROPERTIES TIMEOUT ${ARG_TIMEOUT} SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+  # gtest_discover_tests cannot pass a list as one property; it leaves the names in test_NAME_TESTS for files that ctest
+  # reads after its own.
+  set(labels_file "${CMAKE_CURRENT_BINARY_DIR}/test_${name}_labels.cmake")
+  file(WRITE "${labels_file}"
+    "if(test_${name}_TESTS)\n  set_tests_properties(\${test_${name}_TESTS} PROPERTIES LABELS \"${ARG_LABELS}\")\nendif()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${labels_file}")
 endfunction()
 
 # torpor_fuzzer(NAME SOURCES … [LIBS …] [CORPUS folder] [DICTIONARY file] [MAX_LEN bytes]): a libFuzzer program

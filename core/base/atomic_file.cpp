@@ -14,9 +14,18 @@
 
 namespace torpor {
 namespace fs = std::filesystem;
+namespace {
+
+// Without an exception of its own where a folder on the way may not be entered; opening says so in the right words.
+bool is_folder(const fs::path& path) {
+  std::error_code code;
+  return fs::is_directory(path, code);
+}
+
+}  // namespace
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
-  if (fs::is_directory(path_)) throw IoError("{}: expected a file name to write to, found a folder", path_.string());
+  if (is_folder(path_)) throw IoError("{}: expected a file name to write to, found a folder", path_.string());
   const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
   std::error_code code;
   fs::create_directories(folder, code);
@@ -39,8 +48,9 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::fail(const char* action) const {
   const int reason = errno;
-  throw IoError("{}: cannot {}: {}{}", path_.string(), action, std::strerror(reason),
-                reason == ENOSPC ? ". Free some space or choose another folder with -o; the old file is untouched" : "");
+  throw IoError(
+      "{}: cannot {}: {}{}", path_.string(), action, std::strerror(reason),
+      reason == ENOSPC ? ". Free some space or choose another folder with -o; the old file is untouched" : "");
 }
 
 void AtomicFile::append(std::string_view bytes) {
@@ -70,7 +80,7 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
 }
 
 std::string read_file(const fs::path& path, std::size_t limit) {
-  if (fs::is_directory(path)) throw BadInput("{}: expected a file, found a folder", path.string());
+  if (is_folder(path)) throw BadInput("{}: expected a file, found a folder", path.string());
   std::ifstream in(path, std::ios::binary);
   if (!in) throw BadInput("{}: cannot be read: {}", path.string(), std::strerror(errno));
   std::string content;
@@ -87,13 +97,14 @@ std::string read_file(const fs::path& path, std::size_t limit) {
 void make_writable_folder(const fs::path& folder) {
   std::error_code code;
   fs::create_directories(folder, code);
-  if (code || !fs::is_directory(folder))
+  if (code || !is_folder(folder))
     throw IoError("{}: cannot create this folder{}{}. Choose another with -o", folder.string(), code ? ": " : "",
                   code ? code.message() : "");
   std::string probe = (folder / ".torpor-XXXXXX").string();
   const int descriptor = ::mkostemp(probe.data(), O_CLOEXEC);
   if (descriptor < 0)
-    throw IoError("{}: cannot write into this folder: {}. Choose another with -o", folder.string(), std::strerror(errno));
+    throw IoError("{}: cannot write into this folder: {}. Choose another with -o", folder.string(),
+                  std::strerror(errno));
   ::close(descriptor);
   ::unlink(probe.c_str());
 }

@@ -14,8 +14,8 @@ namespace torpor {
 namespace {
 
 constexpr std::array<std::string_view, 17> kFlagsThatMatter = {
-    "sse4_2", "avx",         "avx2",        "fma",      "f16c",    "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
-    "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8", "asimd", "sve"};
+    "sse4_2",      "avx",         "avx2",     "fma",      "f16c",     "avx512f",  "avx512bw", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8", "asimd",    "sve"};
 
 std::string value_of(const std::string& line) {
   const auto colon = line.find(':');

@@ -6,8 +6,10 @@
 namespace torpor::detail {
 
 void assertion_failed(const char* condition, const char* file, int line, const std::string& text) {
-  fmt::print(stderr, "torpor: internal error: {}:{}: {} does not hold. {}\nPlease report this with the command that led here.\n",
-             file, line, condition, text);
+  fmt::print(
+      stderr,
+      "torpor: internal error: {}:{}: {} does not hold. {}\nPlease report this with the command that led here.\n", file,
+      line, condition, text);
   std::abort();
 }
 

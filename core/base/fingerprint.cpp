@@ -20,8 +20,12 @@ Fingerprint::~Fingerprint() = default;
 Fingerprint::Fingerprint(Fingerprint&&) noexcept = default;
 Fingerprint& Fingerprint::operator=(Fingerprint&&) noexcept = default;
 
-void Fingerprint::add(std::span<const std::byte> bytes) { XXH3_128bits_update(state_->xxh, bytes.data(), bytes.size()); }
-void Fingerprint::add(std::string_view text) { add(std::as_bytes(std::span(text))); }
+void Fingerprint::add(std::span<const std::byte> bytes) {
+  XXH3_128bits_update(state_->xxh, bytes.data(), bytes.size());
+}
+void Fingerprint::add(std::string_view text) {
+  add(std::as_bytes(std::span(text)));
+}
 
 std::string Fingerprint::hex() const {
   const XXH128_hash_t hash = XXH3_128bits_digest(state_->xxh);

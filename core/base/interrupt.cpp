@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 
 #include "core/base/error.h"
@@ -9,12 +10,12 @@
 namespace torpor {
 namespace {
 
-// The one flag a signal handler may touch; process-wide by nature.
-volatile std::sig_atomic_t stop_requested = 0;
+// Set by the signal handler, read by any thread: a lock-free atomic may be both. Process-wide by nature.
+std::atomic<bool> stop_requested{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
 
 extern "C" void on_signal(int signal_number) {
-  if (stop_requested != 0) _exit(128 + signal_number);
-  stop_requested = 1;
+  if (stop_requested.exchange(true)) _exit(128 + signal_number);
 }
 
 }  // namespace
@@ -26,7 +27,9 @@ void handle_interrupts() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-bool interrupted() noexcept { return stop_requested != 0; }
+bool interrupted() noexcept {
+  return stop_requested.load(std::memory_order_relaxed);
+}
 
 void check_interrupt() {
   if (interrupted()) throw Interrupted();

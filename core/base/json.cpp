@@ -12,9 +12,10 @@ namespace {
 
 constexpr int kMaxDepth = 256;  // far beyond any real file; bounds the recursion of destructors and printers
 
+// byte: counted from 1; one past the end where something is missing there.
 std::string position_in(std::string_view text, std::size_t byte) {
-  byte = std::min(byte, text.size());
-  const auto head = text.substr(0, byte);
+  byte = std::clamp<std::size_t>(byte, 1, text.size() + 1);
+  const auto head = text.substr(0, byte - 1);
   const auto line = 1 + std::count(head.begin(), head.end(), '\n');
   const auto newline = head.rfind('\n');
   const auto column = byte - (newline == std::string_view::npos ? 0 : newline + 1);
@@ -44,7 +45,9 @@ Json parse_json(std::string_view text, const std::string& where) {
   }
 }
 
-Json read_json(const std::filesystem::path& path) { return parse_json(read_file(path), path.string()); }
+Json read_json(const std::filesystem::path& path) {
+  return parse_json(read_file(path), path.string());
+}
 
 JsonReader::JsonReader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
   if (!object_.is_object()) throw BadInput("{}: expected a JSON object, found {}", where_, object_.type_name());
@@ -102,8 +105,12 @@ std::int64_t JsonReader::integer_or(std::string_view key, std::int64_t fallback,
                                     std::int64_t max) const {
   return has(key) ? integer(key, min, max) : fallback;
 }
-double JsonReader::number_or(std::string_view key, double fallback) const { return has(key) ? number(key) : fallback; }
-bool JsonReader::boolean_or(std::string_view key, bool fallback) const { return has(key) ? boolean(key) : fallback; }
+double JsonReader::number_or(std::string_view key, double fallback) const {
+  return has(key) ? number(key) : fallback;
+}
+bool JsonReader::boolean_or(std::string_view key, bool fallback) const {
+  return has(key) ? boolean(key) : fallback;
+}
 std::string JsonReader::string_or(std::string_view key, const std::string& fallback) const {
   return has(key) ? string(key) : fallback;
 }

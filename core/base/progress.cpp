@@ -26,8 +26,13 @@ std::string duration(double seconds) {
 }  // namespace
 
 Progress::Progress(std::string title, std::int64_t total, std::string unit, bool enabled)
-    : title_(std::move(title)), total_(total), unit_(std::move(unit)), enabled_(enabled),
-      terminal_(isatty(STDERR_FILENO) != 0), start_(Clock::now()), last_(start_) {}
+    : title_(std::move(title)),
+      total_(total),
+      unit_(std::move(unit)),
+      enabled_(enabled),
+      terminal_(isatty(STDERR_FILENO) != 0),
+      start_(Clock::now()),
+      last_(start_) {}
 
 Progress::~Progress() {
   if (drawn_ && terminal_) fmt::print(stderr, "\r\033[K");

@@ -10,7 +10,9 @@ namespace torpor {
 Random::Random(std::uint64_t seed, std::uint64_t stream)
     : engine_(stream == 0 ? seed : seed ^ (0x9e3779b97f4a7c15ULL * (stream + 1))) {}
 
-double Random::uniform() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }
+double Random::uniform() {
+  return static_cast<double>(engine_() >> 11) * 0x1p-53;
+}
 
 std::uint64_t Random::below(std::uint64_t n) {
   if (n == 0) throw InvalidArgument("[Random::below] expected n > 0, got 0");

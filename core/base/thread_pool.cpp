@@ -14,7 +14,8 @@
 namespace torpor {
 namespace {
 
-// About 20 microseconds: longer than the gaps between the kernels of one token, shorter than anything a person waits for.
+// About 20 microseconds: longer than the gaps between the kernels of one token, shorter than anything a person waits
+// for.
 constexpr int kSpins = 4000;
 
 void relax() {
@@ -81,7 +82,9 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : state_->workers) worker.join();
 }
 
-int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
+int ThreadPool::threads() const {
+  return static_cast<int>(state_->workers.size()) + 1;
+}
 
 void ThreadPool::run(const std::function<void(int)>& job) {
   State& state = *state_;
