@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -19,17 +19,17 @@ struct FfnActivations {
   int layer = 0;
   std::int64_t rows = 0;
   int neurons = 0;
-  float* values = nullptr;                // [rows, neurons] row-major, stride = neurons
-  std::span<const std::int32_t> sequence; // [rows] which sequence a row belongs to
-  std::span<const std::int64_t> position; // [rows] its position there
+  float* values = nullptr;                 // [rows, neurons] row-major, stride = neurons
+  std::span<const std::int32_t> sequence;  // [rows] which sequence a row belongs to
+  std::span<const std::int64_t> position;  // [rows] its position there
 };
 
 /// Called on the session's thread once per layer and per chunk of rows.
 using FfnHook = std::function<void(const FfnActivations&)>;
 
 struct SessionOptions {
-  int sequences = 1;              // caches held
-  std::int64_t context = 0;       // positions a sequence can hold; 0: the model's context_length
+  int sequences = 1;                 // caches held
+  std::int64_t context = 0;          // positions a sequence can hold; 0: the model's context_length
   std::int64_t rows_per_pass = 256;  // forward() cuts longer inputs into passes of at most so many rows
 };
 
@@ -62,8 +62,8 @@ class Session {
   std::span<const float> forward(std::span<const SequenceTokens> batch, Logits logits = Logits::last);
   std::span<const float> forward(std::span<const TokenId> tokens, Logits logits = Logits::last);  // sequence 0
 
-  /// Like forward with Logits::all, but hands the logits out in pieces (bounded memory): `rows` rows of [vocab] starting at
-  /// input row `first`, in order. For evaluation.
+  /// Like forward with Logits::all, but hands the logits out in pieces (bounded memory): `rows` rows of [vocab]
+  /// starting at input row `first`, in order. For evaluation.
   using LogitsSink = std::function<void(std::int64_t first, std::int64_t rows, const float* logits)>;
   void forward(std::span<const SequenceTokens> batch, const LogitsSink& sink);
 

@@ -1,5 +1,5 @@
-// A language model's weights, ready to run. Immutable after load, shared by sessions, mapped from the file where the file's
-// format can be used as it is.
+// A language model's weights, ready to run. Immutable after load, shared by sessions, mapped from the file where the
+// file's format can be used as it is.
 #pragma once
 
 #include <filesystem>
@@ -19,8 +19,8 @@ struct NormWeights {
 };
 
 struct AttentionWeights {
-  WeightMatrix query, key, value, output;                              // [heads*head_dim, d_model] …
-  std::vector<float> query_bias, key_bias, value_bias, output_bias;    // may be empty
+  WeightMatrix query, key, value, output;                            // [heads*head_dim, d_model] …
+  std::vector<float> query_bias, key_bias, value_bias, output_bias;  // may be empty
 };
 
 /// The neuron layer of a block: neuron i is row i of gate and up, and column i of down.
@@ -44,15 +44,16 @@ struct LoadOptions {
 class Model {
  public:
   /// path: a Hugging Face folder, a .safetensors beside its config.json, a .gguf, or a llama2.c .bin.
-  /// Throws BadInput naming file, tensor and field for anything missing, of the wrong shape or type, non-finite or unknown.
+  /// Throws BadInput naming file, tensor and field for anything missing, of the wrong shape or type, non-finite or
+  /// unknown.
   static std::shared_ptr<const Model> load(const std::filesystem::path& path, const LoadOptions& options = {});
 
   const ModelConfig& config() const { return config_; }
   const std::vector<LayerWeights>& layers() const { return layers_; }
   const WeightMatrix& token_embedding() const { return token_embedding_; }        // [vocab, d_embedding]
   const WeightMatrix& position_embedding() const { return position_embedding_; }  // learned positions only
-  const WeightMatrix& embedding_in() const { return embedding_in_; }    // OPT-350m project_in, else empty
-  const WeightMatrix& embedding_out() const { return embedding_out_; }  // OPT-350m project_out, else empty
+  const WeightMatrix& embedding_in() const { return embedding_in_; }              // OPT-350m project_in, else empty
+  const WeightMatrix& embedding_out() const { return embedding_out_; }            // OPT-350m project_out, else empty
   const WeightMatrix& unembedding() const { return unembedding_; }                // [vocab, d_model]
   const std::vector<float>& unembedding_bias() const { return unembedding_bias_; }
   const NormWeights& final_norm() const { return final_norm_; }
@@ -78,8 +79,8 @@ class Model {
   NormWeights final_norm_;
   std::string fingerprint_;
   std::int64_t parameters_ = 0, weight_bytes_ = 0;
-  TensorArchive archive_;                                // owns the mappings
-  std::vector<std::shared_ptr<const void>> owned_;       // transposed or converted copies (GPT-2's Conv1D, …)
+  TensorArchive archive_;                           // owns the mappings
+  std::vector<std::shared_ptr<const void>> owned_;  // transposed or converted copies (GPT-2's Conv1D, …)
 };
 
 }  // namespace torpor

@@ -1,6 +1,6 @@
-// What a model is made of, independent of the file it came from: one value that spans every architecture the engine runs.
-// Read from Hugging Face's config.json, GGUF keys or a llama2.c header. Nothing is guessed: an unknown model_type,
-// hidden_act, norm, rope scaling or quantisation is an error that names the field.
+// What a model is made of, independent of the file it came from: one value that spans every architecture the engine
+// runs. Read from Hugging Face's config.json, GGUF keys or a llama2.c header. Nothing is guessed: an unknown
+// model_type, hidden_act, norm, rope scaling or quantisation is an error that names the field.
 #pragma once
 
 #include <cstdint>
@@ -23,33 +23,55 @@ struct ModelConfig {
   int context_length = 0;  // positions the model was made for
 
   Activation activation = Activation::silu;
-  bool gated = true;         // gate, up, down; else up, down
+  float activation_threshold = 0;  // FATReLU (ProSparse): inputs of the activation below it count as 0; 0: plain
+  bool gated = true;               // gate, up, down; else up, down
   bool ffn_bias = false, attention_bias = false, attention_output_bias = false;
 
   Norm norm = Norm::rms;
   float norm_eps = 1e-5F;
-  float norm_weight_offset = 0;  // 1: the stored weight is w - 1 (Gemma, Nemotron)
+  float norm_weight_offset = 0;  // 1: the stored weight is w - 1 (Gemma, Nemotron; not in GGUF, which adds it)
+  bool norm_affine = true;       // false: OPT with layer_norm_elementwise_affine false; weights are 1, biases 0
   bool norm_after = false;       // also norms after attention and after the FFN, before the residual sum (Gemma 2)
   bool norm_first = true;        // false: post-norm blocks (OPT-350m)
   bool final_norm = true;        // false: OPT with _remove_final_layer_norm or post-norm
 
   Positions positions = Positions::rope;
-  int position_offset = 0;       // OPT: 2
-  float rope_theta = 10000, rope_fraction = 1;  // rope_fraction: Nemotron's partial_rotary_factor
+  int position_offset = 0;  // OPT: 2
+  float rope_theta = 10000;
+  int rope_dims = 0;  // leading values of a head that rotate (Nemotron's partial rotary); else head_dim
   RopeScaling rope_scaling = RopeScaling::none;
   float rope_factor = 1, rope_low_freq_factor = 1, rope_high_freq_factor = 4;
   int rope_original_context = 0;
-  bool rope_interleaved = false; // pairs (2i, 2i+1), as in llama2.c and in GGUF's permuted llama weights
+  std::vector<float> rope_frequency_divisors;  // [ceil(rope_dims / 2)] GGUF's rope_freqs.weight; empty: none
+  bool rope_interleaved = false;               // pairs (2i, 2i+1), as in llama2.c and in GGUF's permuted llama weights
 
-  float embedding_scale = 1;     // Gemma: sqrt(d_model), rounded to the weights' format as the reference does
+  float embedding_scale = 1;  // Gemma: sqrt(d_model), rounded to the weights' format as the reference does
   bool tied_embeddings = false;
-  int d_embedding = 0;           // OPT-350m: word_embed_proj_dim; else d_model
+  int d_embedding = 0;  // OPT-350m: word_embed_proj_dim; else d_model
 
-  float attention_scale = 0;     // multiplies q.k
+  float attention_scale = 0;              // multiplies q.k
+  bool attention_scale_by_layer = false;  // divided by (layer + 1): GPT-2's scale_attn_by_inverse_layer_idx
   float attention_soft_cap = 0, logit_soft_cap = 0;
-  std::vector<int> windows;      // [n_layers] sliding window, 0 = full attention
+  std::vector<int> windows;  // [n_layers] sliding window, 0 = full attention
   std::int64_t bos = -1, eos = -1;
   std::vector<std::int64_t> stop_ids;  // all ids that end a text
+
+  int query_width() const { return n_heads * head_dim; }
+  int kv_width() const { return n_kv_heads * head_dim; }
 };
+
+/// Hugging Face's name of an activation ("silu", "swish", "gelu_new", "relu2", …). Throws BadInput naming `where`, the
+/// field and what is known.
+Activation parse_activation(std::string_view name, const std::string& where, std::string_view field);
+
+/// "llama, 2 layers, d_model 128, d_ff 384, 8 heads (4 KV), vocab 2048, silu gated"
+std::string describe(const ModelConfig& config);
+
+/// Every field that changes results, as text: part of the model's fingerprint.
+std::string canonical_text(const ModelConfig& config);
+
+/// What every reader checks last: heads a multiple of KV heads, an even rotation, sizes that cannot overflow. Throws
+/// BadInput.
+void check_config(const ModelConfig& config, const std::string& where);
 
 }  // namespace torpor

@@ -1,0 +1,63 @@
+#include "engine/decode/rope.h"
+
+#include <cmath>
+#include <numbers>
+
+namespace torpor {
+namespace {
+
+// Llama 3.1's rule. Waves longer than original_context / low_freq_factor are stretched by `factor`, those shorter than
+// original_context / high_freq_factor stay, and between them the frequency moves linearly from one to the other.
+float scale_llama3(const ModelConfig& config, float frequency) {
+  const auto context = static_cast<float>(config.rope_original_context);
+  const float low = config.rope_low_freq_factor, high = config.rope_high_freq_factor;
+  const float wavelength = 2 * std::numbers::pi_v<float> / frequency;
+  if (wavelength > context / low) return frequency / config.rope_factor;
+  if (wavelength < context / high) return frequency;
+  const float smooth = (context / wavelength - low) / (high - low);
+  return (1 - smooth) * frequency / config.rope_factor + smooth * frequency;
+}
+
+}  // namespace
+
+std::vector<float> rope_frequencies(const ModelConfig& config) {
+  if (config.positions != Positions::rope) return {};
+  std::vector<float> frequencies(static_cast<std::size_t>((config.rope_dims + 1) / 2));
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.rope_dims);
+    float frequency = 1 / std::pow(config.rope_theta, exponent);
+    if (config.rope_scaling == RopeScaling::linear) frequency /= config.rope_factor;
+    if (config.rope_scaling == RopeScaling::llama3) frequency = scale_llama3(config, frequency);
+    if (!config.rope_frequency_divisors.empty()) frequency /= config.rope_frequency_divisors[i];
+    frequencies[i] = frequency;
+  }
+  return frequencies;
+}
+
+void rope_angles(std::span<const float> frequencies, std::span<const std::int64_t> positions, float* cosines,
+                 float* sines) {
+  for (const auto position : positions) {
+    for (const float frequency : frequencies) {
+      const float angle = static_cast<float>(position) * frequency;
+      *cosines++ = std::cos(angle);
+      *sines++ = std::sin(angle);
+    }
+  }
+}
+
+void rotate(const RopeLayout& layout, const float* cosines, const float* sines, float* row) {
+  const int step = layout.interleaved ? 2 : 1;
+  const int partner = layout.interleaved ? 1 : layout.pairs;
+  for (int head = 0; head < layout.heads; ++head) {
+    float* values = row + static_cast<std::int64_t>(head) * layout.head_dim;
+    for (int i = 0; i < layout.pairs; ++i) {
+      float& a = values[i * step];
+      float& b = values[i * step + partner];
+      const float rotated = a * cosines[i] - b * sines[i];
+      b = b * cosines[i] + a * sines[i];
+      a = rotated;
+    }
+  }
+}
+
+}  // namespace torpor

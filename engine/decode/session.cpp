@@ -1,0 +1,430 @@
+#include "engine/decode/session.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include "core/base/error.h"
+#include "core/base/interrupt.h"
+#include "engine/decode/kv_cache.h"
+#include "engine/decode/rope.h"
+
+namespace torpor {
+namespace {
+
+constexpr std::int64_t kSinkBytes = std::int64_t{32} << 20;  // logits handed to a sink at once
+constexpr std::int64_t kWorthThreads = 16384;  // values; below, waking the workers costs more than it saves
+
+bool all_finite(const float* values, std::int64_t n) {
+  std::uint32_t found = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
+    found |= static_cast<std::uint32_t>((bits & 0x7F800000U) == 0x7F800000U);
+  }
+  return found == 0;
+}
+
+std::int64_t checked_context(const Model& model, const SessionOptions& options) {
+  const ModelConfig& config = model.config();
+  if (options.sequences < 1) throw InvalidArgument("[Session] expected sequences >= 1, got {}", options.sequences);
+  if (options.rows_per_pass < 1)
+    throw InvalidArgument("[Session] expected rows_per_pass >= 1, got {}", options.rows_per_pass);
+  if (options.context < 0) throw InvalidArgument("[Session] expected context >= 0, got {}", options.context);
+  if (config.positions == Positions::learned && options.context > config.context_length)
+    throw InvalidArgument("[Session] expected a context of at most {} (the model's learned positions), got {}",
+                          config.context_length, options.context);
+  return options.context > 0 ? options.context : config.context_length;
+}
+
+}  // namespace
+
+struct Session::State {
+  State(std::shared_ptr<const Model> the_model, ThreadPool& the_pool, const SessionOptions& options)
+      : model(std::move(the_model)),
+        config(model->config()),
+        pool(the_pool),
+        context(checked_context(*model, options)),
+        rows_per_pass(options.rows_per_pass),
+        lengths(static_cast<std::size_t>(options.sequences), 0),
+        named(static_cast<std::size_t>(options.sequences), 0),
+        cache(config.n_layers, options.sequences, context, config.kv_width()),
+        frequencies(rope_frequencies(config)) {}
+
+  // ── the input of one call, flattened ──
+
+  void accept(std::span<const SequenceTokens> batch) {
+    tokens.clear();
+    sequence.clear();
+    position.clear();
+    last_rows.clear();
+    std::fill(named.begin(), named.end(), std::uint8_t{0});
+    for (const auto& item : batch) {
+      check_sequence(item.sequence, "forward");
+      const auto s = static_cast<std::size_t>(item.sequence);
+      if (named[s]++ != 0)
+        throw InvalidArgument("[Session::forward] expected each sequence once, got sequence {} twice", item.sequence);
+      if (item.tokens.empty())
+        throw InvalidArgument("[Session::forward] expected at least one token for sequence {}, got none",
+                              item.sequence);
+      if (static_cast<std::int64_t>(item.tokens.size()) > context - lengths[s])
+        throw InvalidArgument("[Session::forward] expected at most {} positions in sequence {}, got {} tokens after {}",
+                              context, item.sequence, item.tokens.size(), lengths[s]);
+      for (std::size_t i = 0; i < item.tokens.size(); ++i) {
+        const TokenId token = item.tokens[i];
+        if (token < 0 || token >= config.vocab_size)
+          throw InvalidArgument("[Session::forward] expected tokens from 0 to {}, got {} at {} of sequence {}",
+                                config.vocab_size - 1, token, i, item.sequence);
+        tokens.push_back(token);
+        sequence.push_back(item.sequence);
+        position.push_back(lengths[s] + static_cast<std::int64_t>(i));
+      }
+      last_rows.push_back(static_cast<std::int64_t>(tokens.size()) - 1);
+    }
+  }
+
+  /// Only now do the sequences grow: a call that throws half-way leaves them as they were.
+  void commit() {
+    for (std::size_t i = 0; i < tokens.size(); ++i) lengths[static_cast<std::size_t>(sequence[i])] = position[i] + 1;
+  }
+
+  void check_sequence(int which, const char* function) const {
+    if (which < 0 || which >= static_cast<int>(lengths.size()))
+      throw InvalidArgument("[Session::{}] expected a sequence from 0 to {}, got {}", function, lengths.size() - 1,
+                            which);
+  }
+
+  // ── one pass: rows [begin, end) of the input through all layers; the result is in x ──
+
+  void pass(std::int64_t begin, std::int64_t end) {
+    first = begin;
+    rows = end - begin;
+    reserve();
+    embed();
+    const std::span positions(position.data() + first, static_cast<std::size_t>(rows));
+    rope_angles(frequencies, positions, cosines.data(), sines.data());
+    for (int layer = 0; layer < config.n_layers; ++layer) {
+      check_interrupt();
+      block(layer);
+    }
+  }
+
+  void block(int layer) {
+    const LayerWeights& weights = model->layers()[static_cast<std::size_t>(layer)];
+    const std::int64_t values = rows * config.d_model;
+    if (config.norm_first) {
+      normalise(weights.attention_norm, x.data(), h.data());
+      attend(layer, weights.attention, h.data(), update.data());
+      if (config.norm_after) normalise(weights.post_attention_norm, update.data(), update.data());
+      add(x.data(), update.data(), values);
+      normalise(weights.ffn_norm, x.data(), h.data());
+      feed_forward(layer, weights.ffn, h.data(), update.data());
+      if (config.norm_after) normalise(weights.post_ffn_norm, update.data(), update.data());
+      add(x.data(), update.data(), values);
+    } else {  // OPT-350m
+      attend(layer, weights.attention, x.data(), update.data());
+      add(x.data(), update.data(), values);
+      normalise(weights.attention_norm, x.data(), x.data());
+      feed_forward(layer, weights.ffn, x.data(), update.data());
+      add(x.data(), update.data(), values);
+      normalise(weights.ffn_norm, x.data(), x.data());
+    }
+  }
+
+  void reserve() {
+    const auto grow = [&](std::vector<float>& buffer, std::int64_t width) {
+      const auto size = static_cast<std::size_t>(rows * width);
+      if (buffer.size() < size) buffer.resize(size);
+    };
+    grow(x, config.d_model);
+    grow(h, std::max(config.d_model, config.d_embedding));
+    grow(update, std::max(config.d_model, config.d_embedding));
+    grow(queries, config.query_width());
+    grow(new_keys, config.kv_width());
+    grow(new_values, config.kv_width());
+    grow(mixed, config.query_width());
+    grow(neurons, config.d_ff);
+    if (config.gated) grow(ups, config.d_ff);
+    grow(cosines, static_cast<std::int64_t>(frequencies.size()));
+    grow(sines, static_cast<std::int64_t>(frequencies.size()));
+  }
+
+  /// Calls job(begin, end) for parts of the rows, on several threads where that pays. Rows do not depend on each other.
+  template <typename Job>
+  void for_rows(std::int64_t width, const Job& job) {
+    if (rows == 1 || rows * width < kWorthThreads) return job(std::int64_t{0}, rows);
+    const auto part = [&job](long begin, long end, int) { job(begin, end); };
+    pool.parallel_for(rows, 1, std::ref(part));  // by reference: a std::function that does not allocate
+  }
+
+  void normalise(const NormWeights& weights, const float* in, float* out) {
+    const std::int64_t d = config.d_model;
+    for_rows(d, [&](std::int64_t begin, std::int64_t end) {
+      if (config.norm == Norm::rms)
+        rms_norm(in + begin * d, end - begin, weights.weight, config.norm_weight_offset, config.norm_eps,
+                 out + begin * d);
+      else
+        layer_norm(in + begin * d, end - begin, weights.weight, config.norm_weight_offset, weights.bias,
+                   config.norm_eps, out + begin * d);
+    });
+  }
+
+  void embed() {
+    const WeightMatrix& table = model->token_embedding();
+    const std::int64_t width = config.d_embedding;
+    const bool projected = !model->embedding_in().empty();
+    float* const to = projected ? h.data() : x.data();
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::span row(to + r * width, static_cast<std::size_t>(width));
+      to_f32(table.format, table.row(tokens[static_cast<std::size_t>(first + r)]), row);
+      if (config.embedding_scale != 1)
+        for (float& value : row) value *= config.embedding_scale;
+    }
+    if (projected) linear(model->embedding_in(), h.data(), rows, {}, x.data(), pool);
+    if (config.positions != Positions::learned) return;
+    const WeightMatrix& places = model->position_embedding();
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::span place(update.data(), static_cast<std::size_t>(config.d_model));
+      to_f32(places.format, places.row(position[static_cast<std::size_t>(first + r)] + config.position_offset), place);
+      add(x.data() + r * config.d_model, place.data(), config.d_model);
+    }
+  }
+
+  void attend(int layer, const AttentionWeights& weights, const float* in, float* out) {
+    linear(weights.query, in, rows, weights.query_bias, queries.data(), pool);
+    linear(weights.key, in, rows, weights.key_bias, new_keys.data(), pool);
+    linear(weights.value, in, rows, weights.value_bias, new_values.data(), pool);
+    if (!frequencies.empty()) turn();
+
+    AttentionShape shape{.heads = config.n_heads,
+                         .kv_heads = config.n_kv_heads,
+                         .head_dim = config.head_dim,
+                         .scale = config.attention_scale,
+                         .soft_cap = config.attention_soft_cap,
+                         .window = config.windows[static_cast<std::size_t>(layer)]};
+    if (config.attention_scale_by_layer) shape.scale /= static_cast<float>(layer + 1);
+    const std::int64_t kv_width = cache.kv_width();
+    for (std::int64_t begin = 0; begin < rows;) {  // rows of one sequence lie together
+      const int which = sequence[static_cast<std::size_t>(first + begin)];
+      std::int64_t end = begin + 1;
+      while (end < rows && sequence[static_cast<std::size_t>(first + end)] == which) ++end;
+      const std::int64_t start = position[static_cast<std::size_t>(first + begin)];
+      float* const keys = cache.keys(layer, which);
+      float* const values = cache.values(layer, which);
+      const auto bytes = static_cast<std::size_t>((end - begin) * kv_width) * sizeof(float);
+      std::memcpy(keys + start * kv_width, new_keys.data() + begin * kv_width, bytes);
+      std::memcpy(values + start * kv_width, new_values.data() + begin * kv_width, bytes);
+      attention(shape, queries.data() + begin * config.query_width(), end - begin, start, keys, values, kv_width,
+                mixed.data() + begin * config.query_width(), pool);
+      begin = end;
+    }
+    linear(weights.output, mixed.data(), rows, weights.output_bias, out, pool);
+  }
+
+  void turn() {
+    const auto pairs = static_cast<std::int64_t>(frequencies.size());
+    const RopeLayout query_layout{config.n_heads, config.head_dim, static_cast<int>(pairs), config.rope_interleaved};
+    RopeLayout key_layout = query_layout;
+    key_layout.heads = config.n_kv_heads;
+    for_rows(config.query_width() + config.kv_width(), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        const float* const cosine = cosines.data() + r * pairs;
+        const float* const sine = sines.data() + r * pairs;
+        rotate(query_layout, cosine, sine, queries.data() + r * config.query_width());
+        rotate(key_layout, cosine, sine, new_keys.data() + r * config.kv_width());
+      }
+    });
+  }
+
+  void feed_forward(int layer, const FfnWeights& weights, const float* in, float* out) {
+    if (config.gated) {
+      linear(weights.gate, in, rows, weights.gate_bias, neurons.data(), pool);
+      linear(weights.up, in, rows, weights.up_bias, ups.data(), pool);
+    } else {
+      linear(weights.up, in, rows, weights.up_bias, neurons.data(), pool);
+    }
+    const std::int64_t d_ff = config.d_ff;
+    for_rows(d_ff, [&](std::int64_t begin, std::int64_t end) {
+      float* const values = neurons.data() + begin * d_ff;
+      const std::int64_t count = (end - begin) * d_ff;
+      if (config.activation_threshold > 0)  // FATReLU: below the threshold is as below zero
+        for (std::int64_t i = 0; i < count; ++i) values[i] = values[i] >= config.activation_threshold ? values[i] : 0.F;
+      if (config.gated)
+        activate_gated(config.activation, values, ups.data() + begin * d_ff, count);
+      else
+        activate(config.activation, values, count);
+    });
+    if (hook) {
+      const auto from = static_cast<std::size_t>(first), count = static_cast<std::size_t>(rows);
+      hook({.layer = layer,
+            .rows = rows,
+            .neurons = config.d_ff,
+            .values = neurons.data(),
+            .sequence = std::span(sequence).subspan(from, count),
+            .position = std::span(position).subspan(from, count)});
+    }
+    linear(weights.down, neurons.data(), rows, weights.down_bias, out, pool);
+  }
+
+  // ── from hidden rows to logits ──
+
+  /// Rows of x from `from` on to logits: [which.size(), vocab]. Overwrites them. `which`: the input rows that they are.
+  void project(std::int64_t from, std::span<const std::int64_t> which, float* to) {
+    const std::int64_t d = config.d_model;
+    const auto count = static_cast<std::int64_t>(which.size());
+    float* hidden = x.data() + from * d;
+    if (config.final_norm) {
+      const auto kept = rows;
+      rows = count;
+      normalise(model->final_norm(), hidden, hidden);
+      rows = kept;
+    }
+    if (!model->embedding_out().empty()) {
+      linear(model->embedding_out(), hidden, count, {}, h.data(), pool);
+      hidden = h.data();
+    }
+    linear(model->unembedding(), hidden, count, model->unembedding_bias(), to, pool);
+    const std::int64_t values = count * config.vocab_size;
+    if (config.logit_soft_cap > 0) soft_cap(to, values, config.logit_soft_cap);
+    for (std::int64_t r = 0; r < count; ++r) {
+      if (all_finite(to + r * config.vocab_size, config.vocab_size)) continue;
+      const auto row = static_cast<std::size_t>(which[static_cast<std::size_t>(r)]);
+      throw BadInput(
+          "{}: expected finite logits, found NaN or infinity at position {} of sequence {}. A weight that is not "
+          "finite, or numbers that outgrow f32",
+          model->path().string(), position[row], sequence[row]);
+    }
+  }
+
+  /// The numbers at, at + 1, …, at + count - 1.
+  std::span<const std::int64_t> input_rows(std::int64_t at, std::int64_t count) {
+    numbers.resize(static_cast<std::size_t>(count));
+    std::iota(numbers.begin(), numbers.end(), at);
+    return numbers;
+  }
+
+  void reserve_logits(std::int64_t count) {
+    const auto size = static_cast<std::size_t>(count) * static_cast<std::size_t>(config.vocab_size);
+    if (logits.size() >= size) return;
+    try {
+      logits.resize(size);
+    } catch (const std::exception&) {
+      throw IoError("out of memory: {} x {} logits. Ask for them in pieces", count, config.vocab_size);
+    }
+  }
+
+  std::span<const float> run(std::span<const SequenceTokens> batch, Logits wanted, const LogitsSink* sink) {
+    accept(batch);
+    const auto total = static_cast<std::int64_t>(tokens.size());
+    const auto answers = wanted == Logits::last  ? static_cast<std::int64_t>(last_rows.size())
+                         : wanted == Logits::all ? total
+                                                 : 0;
+    const std::int64_t piece = std::max<std::int64_t>(
+        1, kSinkBytes / (std::int64_t{config.vocab_size} * static_cast<std::int64_t>(sizeof(float))));
+    reserve_logits(sink == nullptr ? answers : std::min({piece, total, rows_per_pass}));
+    std::size_t next_last = 0;
+    for (std::int64_t begin = 0; begin < total; begin += rows_per_pass) {
+      const std::int64_t end = std::min(total, begin + rows_per_pass);
+      pass(begin, end);
+      if (sink != nullptr) {
+        for (std::int64_t at = begin; at < end; at += piece) {
+          const std::int64_t count = std::min(piece, end - at);
+          project(at - begin, input_rows(at, count), logits.data());
+          (*sink)(at, count, logits.data());
+        }
+      } else if (wanted == Logits::all) {
+        project(0, input_rows(begin, end - begin), logits.data() + begin * config.vocab_size);
+      } else if (wanted == Logits::last) {
+        next_last = project_last(begin, end, next_last);
+      }
+    }
+    commit();
+    return {logits.data(), static_cast<std::size_t>(answers) * static_cast<std::size_t>(config.vocab_size)};
+  }
+
+  /// Last rows of the sequences that end inside this pass, from number `next` on: moved together, so that the
+  /// unembedding, the largest matrix of a small model, is read once.
+  std::size_t project_last(std::int64_t begin, std::int64_t end, std::size_t next) {
+    const std::size_t from = next;
+    const std::int64_t d = config.d_model;
+    for (; next < last_rows.size() && last_rows[next] < end; ++next) {
+      float* const target = x.data() + static_cast<std::int64_t>(next - from) * d;
+      const float* const source = x.data() + (last_rows[next] - begin) * d;
+      if (target != source) std::memcpy(target, source, static_cast<std::size_t>(d) * sizeof(float));
+    }
+    if (next > from)
+      project(0, {last_rows.data() + from, next - from},
+              logits.data() + static_cast<std::int64_t>(from) * config.vocab_size);
+    return next;
+  }
+
+  std::shared_ptr<const Model> model;
+  const ModelConfig& config;
+  ThreadPool& pool;
+  std::int64_t context, rows_per_pass;
+  std::vector<std::int64_t> lengths;  // [sequences]
+  std::vector<std::uint8_t> named;    // [sequences] scratch of accept()
+  KvCache cache;
+  std::vector<float> frequencies;  // [pairs]
+  FfnHook hook;
+
+  // The call's rows: which token, of which sequence, at which position.
+  std::vector<TokenId> tokens;
+  std::vector<std::int32_t> sequence;
+  std::vector<std::int64_t> position, last_rows, numbers;
+
+  // The pass: rows [first, first + rows) of the call. Buffers only grow: [rows, width].
+  std::int64_t first = 0, rows = 0;
+  std::vector<float> x, h, update, queries, new_keys, new_values, mixed, neurons, ups, cosines, sines;
+  std::vector<float> logits;
+};
+
+Session::Session(std::shared_ptr<const Model> model, ThreadPool& pool, const SessionOptions& options) {
+  if (model == nullptr) throw InvalidArgument("[Session] expected a model, got none");
+  state_ = std::make_unique<State>(std::move(model), pool, options);
+}
+Session::~Session() = default;
+
+const Model& Session::model() const {
+  return *state_->model;
+}
+std::int64_t Session::context() const {
+  return state_->context;
+}
+
+std::int64_t Session::position(int sequence) const {
+  state_->check_sequence(sequence, "position");
+  return state_->lengths[static_cast<std::size_t>(sequence)];
+}
+
+void Session::clear(int sequence) {
+  truncate(sequence, 0);
+}
+
+void Session::truncate(int sequence, std::int64_t length) {
+  const std::int64_t held = position(sequence);
+  if (length < 0 || length > held)
+    throw InvalidArgument("[Session::truncate] expected a length from 0 to {}, got {}", held, length);
+  state_->lengths[static_cast<std::size_t>(sequence)] = length;
+}
+
+void Session::set_ffn_hook(FfnHook hook) {
+  state_->hook = std::move(hook);
+}
+
+std::span<const float> Session::forward(std::span<const SequenceTokens> batch, Logits logits) {
+  return state_->run(batch, logits, nullptr);
+}
+
+std::span<const float> Session::forward(std::span<const TokenId> tokens, Logits logits) {
+  const SequenceTokens one{0, tokens};
+  return state_->run({&one, 1}, logits, nullptr);
+}
+
+void Session::forward(std::span<const SequenceTokens> batch, const LogitsSink& sink) {
+  if (!sink) throw InvalidArgument("[Session::forward] expected a sink, got none");
+  state_->run(batch, Logits::none, &sink);
+}
+
+}  // namespace torpor

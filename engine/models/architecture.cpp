@@ -1,0 +1,432 @@
+#include "engine/models/architecture.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace torpor {
+namespace {
+
+using Rules = std::vector<TensorRule>;
+
+bool attention_bias(const ModelConfig& c) {
+  return c.attention_bias;
+}
+bool attention_output_bias(const ModelConfig& c) {
+  return c.attention_output_bias;
+}
+bool ffn_bias(const ModelConfig& c) {
+  return c.ffn_bias;
+}
+bool untied(const ModelConfig& c) {
+  return !c.tied_embeddings;
+}
+bool gated(const ModelConfig& c) {
+  return c.gated;
+}
+bool ungated(const ModelConfig& c) {
+  return !c.gated;
+}
+bool layer_norm(const ModelConfig& c) {
+  return c.norm == Norm::layer && c.norm_affine;
+}
+bool affine(const ModelConfig& c) {
+  return c.norm_affine;
+}
+bool final_affine(const ModelConfig& c) {
+  return c.final_norm && c.norm_affine;
+}
+bool projected(const ModelConfig& c) {
+  return c.d_embedding != c.d_model;
+}
+
+Rules operator+(Rules left, const Rules& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+// What Llama and its relatives share.
+Rules llama_ends() {
+  return {
+      {.part = Part::token_embedding,
+       .huggingface = "embed_tokens",
+       .gguf = "token_embd",
+       .out = Axis::vocab,
+       .in = Axis::model},
+      {.part = Part::final_norm,
+       .huggingface = "norm",
+       .gguf = "output_norm",
+       .out = Axis::model,
+       .in = Axis::none,
+       .bias = layer_norm},
+      {.part = Part::unembedding,
+       .huggingface = "lm_head",
+       .gguf = "output",
+       .out = Axis::vocab,
+       .in = Axis::model,
+       .weight = untied,
+       .rootless = true},
+  };
+}
+
+Rules llama_attention() {
+  return {
+      {.part = Part::attention_norm,
+       .huggingface = "layers.{}.input_layernorm",
+       .gguf = "blk.{}.attn_norm",
+       .out = Axis::model,
+       .in = Axis::none,
+       .bias = layer_norm},
+      {.part = Part::query,
+       .huggingface = "layers.{}.self_attn.q_proj",
+       .gguf = "blk.{}.attn_q",
+       .out = Axis::query,
+       .in = Axis::model,
+       .bias = attention_bias},
+      {.part = Part::key,
+       .huggingface = "layers.{}.self_attn.k_proj",
+       .gguf = "blk.{}.attn_k",
+       .out = Axis::kv,
+       .in = Axis::model,
+       .bias = attention_bias},
+      {.part = Part::value,
+       .huggingface = "layers.{}.self_attn.v_proj",
+       .gguf = "blk.{}.attn_v",
+       .out = Axis::kv,
+       .in = Axis::model,
+       .bias = attention_bias},
+      {.part = Part::attention_output,
+       .huggingface = "layers.{}.self_attn.o_proj",
+       .gguf = "blk.{}.attn_output",
+       .out = Axis::model,
+       .in = Axis::query,
+       .bias = attention_output_bias},
+  };
+}
+
+Rules llama_ffn_norm() {
+  return {{.part = Part::ffn_norm,
+           .huggingface = "layers.{}.post_attention_layernorm",
+           .gguf = "blk.{}.ffn_norm",
+           .out = Axis::model,
+           .in = Axis::none,
+           .bias = layer_norm}};
+}
+
+Rules llama_gated_ffn() {
+  return {
+      {.part = Part::gate,
+       .huggingface = "layers.{}.mlp.gate_proj",
+       .gguf = "blk.{}.ffn_gate",
+       .out = Axis::ff,
+       .in = Axis::model,
+       .weight = gated,
+       .bias = ffn_bias},
+      {.part = Part::up,
+       .huggingface = "layers.{}.mlp.up_proj",
+       .gguf = "blk.{}.ffn_up",
+       .out = Axis::ff,
+       .in = Axis::model,
+       .weight = gated,
+       .bias = ffn_bias},
+      // SparseLLM's relu-* and relu2-* claim to be Llama and have a gate but no up: an ungated FFN.
+      {.part = Part::up,
+       .huggingface = "layers.{}.mlp.gate_proj",
+       .gguf = "",
+       .out = Axis::ff,
+       .in = Axis::model,
+       .weight = ungated,
+       .bias = ffn_bias},
+      {.part = Part::down,
+       .huggingface = "layers.{}.mlp.down_proj",
+       .gguf = "blk.{}.ffn_down",
+       .out = Axis::model,
+       .in = Axis::ff,
+       .bias = ffn_bias},
+  };
+}
+
+Rules llama_ungated_ffn() {
+  return {
+      {.part = Part::up,
+       .huggingface = "layers.{}.mlp.up_proj",
+       .gguf = "blk.{}.ffn_up",
+       .out = Axis::ff,
+       .in = Axis::model,
+       .bias = ffn_bias},
+      {.part = Part::down,
+       .huggingface = "layers.{}.mlp.down_proj",
+       .gguf = "blk.{}.ffn_down",
+       .out = Axis::model,
+       .in = Axis::ff,
+       .bias = ffn_bias},
+  };
+}
+
+// GGUF's form of llama3 scaling: one divisor for each pair.
+Rules rope_divisors() {
+  return {{.part = Part::rope_divisors,
+           .huggingface = "",
+           .gguf = "rope_freqs",
+           .out = Axis::rope_pairs,
+           .in = Axis::none,
+           .optional = true}};
+}
+
+Rules gemma2_norms() {
+  return {
+      {.part = Part::post_attention_norm,
+       .huggingface = "layers.{}.post_attention_layernorm",
+       .gguf = "blk.{}.post_attention_norm",
+       .out = Axis::model,
+       .in = Axis::none},
+      {.part = Part::ffn_norm,
+       .huggingface = "layers.{}.pre_feedforward_layernorm",
+       .gguf = "blk.{}.ffn_norm",
+       .out = Axis::model,
+       .in = Axis::none},
+      {.part = Part::post_ffn_norm,
+       .huggingface = "layers.{}.post_feedforward_layernorm",
+       .gguf = "blk.{}.post_ffw_norm",
+       .out = Axis::model,
+       .in = Axis::none},
+  };
+}
+
+Rules gpt2() {
+  return {
+      {.part = Part::token_embedding,
+       .huggingface = "wte",
+       .gguf = "token_embd",
+       .out = Axis::vocab,
+       .in = Axis::model},
+      {.part = Part::position_embedding,
+       .huggingface = "wpe",
+       .gguf = "position_embd",
+       .out = Axis::positions,
+       .in = Axis::model},
+      {.part = Part::final_norm,
+       .huggingface = "ln_f",
+       .gguf = "output_norm",
+       .out = Axis::model,
+       .in = Axis::none,
+       .bias = layer_norm},
+      {.part = Part::unembedding,
+       .huggingface = "lm_head",
+       .gguf = "output",
+       .out = Axis::vocab,
+       .in = Axis::model,
+       .weight = untied,
+       .rootless = true},
+      {.part = Part::attention_norm,
+       .huggingface = "h.{}.ln_1",
+       .gguf = "blk.{}.attn_norm",
+       .out = Axis::model,
+       .in = Axis::none,
+       .bias = layer_norm},
+      {.part = Part::query_key_value,
+       .huggingface = "h.{}.attn.c_attn",
+       .gguf = "blk.{}.attn_qkv",
+       .out = Axis::query_key_value,
+       .in = Axis::model,
+       .bias = attention_bias,
+       .transposed = true},
+      {.part = Part::attention_output,
+       .huggingface = "h.{}.attn.c_proj",
+       .gguf = "blk.{}.attn_output",
+       .out = Axis::model,
+       .in = Axis::query,
+       .bias = attention_output_bias,
+       .transposed = true},
+      {.part = Part::ffn_norm,
+       .huggingface = "h.{}.ln_2",
+       .gguf = "blk.{}.ffn_norm",
+       .out = Axis::model,
+       .in = Axis::none,
+       .bias = layer_norm},
+      {.part = Part::up,
+       .huggingface = "h.{}.mlp.c_fc",
+       .gguf = "blk.{}.ffn_up",
+       .out = Axis::ff,
+       .in = Axis::model,
+       .bias = ffn_bias,
+       .transposed = true},
+      {.part = Part::down,
+       .huggingface = "h.{}.mlp.c_proj",
+       .gguf = "blk.{}.ffn_down",
+       .out = Axis::model,
+       .in = Axis::ff,
+       .bias = ffn_bias,
+       .transposed = true},
+  };
+}
+
+Rules opt() {
+  return {
+      {.part = Part::token_embedding,
+       .huggingface = "embed_tokens",
+       .gguf = "",
+       .out = Axis::vocab,
+       .in = Axis::embedding},
+      {.part = Part::position_embedding,
+       .huggingface = "embed_positions",
+       .gguf = "",
+       .out = Axis::positions,
+       .in = Axis::model},
+      {.part = Part::embedding_in,
+       .huggingface = "project_in",
+       .gguf = "",
+       .out = Axis::model,
+       .in = Axis::embedding,
+       .weight = projected},
+      {.part = Part::embedding_out,
+       .huggingface = "project_out",
+       .gguf = "",
+       .out = Axis::embedding,
+       .in = Axis::model,
+       .weight = projected},
+      {.part = Part::final_norm,
+       .huggingface = "final_layer_norm",
+       .gguf = "",
+       .out = Axis::model,
+       .in = Axis::none,
+       .weight = final_affine,
+       .bias = final_affine},
+      {.part = Part::unembedding,
+       .huggingface = "lm_head",
+       .gguf = "",
+       .out = Axis::vocab,
+       .in = Axis::embedding,
+       .weight = untied,
+       .rootless = true},
+      {.part = Part::attention_norm,
+       .huggingface = "layers.{}.self_attn_layer_norm",
+       .gguf = "",
+       .out = Axis::model,
+       .in = Axis::none,
+       .weight = affine,
+       .bias = layer_norm},
+      {.part = Part::query,
+       .huggingface = "layers.{}.self_attn.q_proj",
+       .gguf = "",
+       .out = Axis::query,
+       .in = Axis::model,
+       .bias = attention_bias},
+      {.part = Part::key,
+       .huggingface = "layers.{}.self_attn.k_proj",
+       .gguf = "",
+       .out = Axis::kv,
+       .in = Axis::model,
+       .bias = attention_bias},
+      {.part = Part::value,
+       .huggingface = "layers.{}.self_attn.v_proj",
+       .gguf = "",
+       .out = Axis::kv,
+       .in = Axis::model,
+       .bias = attention_bias},
+      {.part = Part::attention_output,
+       .huggingface = "layers.{}.self_attn.out_proj",
+       .gguf = "",
+       .out = Axis::model,
+       .in = Axis::query,
+       .bias = attention_output_bias},
+      {.part = Part::ffn_norm,
+       .huggingface = "layers.{}.final_layer_norm",
+       .gguf = "",
+       .out = Axis::model,
+       .in = Axis::none,
+       .weight = affine,
+       .bias = layer_norm},
+      {.part = Part::up,
+       .huggingface = "layers.{}.fc1",
+       .gguf = "",
+       .out = Axis::ff,
+       .in = Axis::model,
+       .bias = ffn_bias},
+      {.part = Part::down,
+       .huggingface = "layers.{}.fc2",
+       .gguf = "",
+       .out = Axis::model,
+       .in = Axis::ff,
+       .bias = ffn_bias},
+  };
+}
+
+std::vector<Architecture> make_table() {
+  const std::vector<std::string_view> llama_prefixes{"model.", ""};
+  const std::vector<std::string_view> llama_buffers{"rotary_emb.inv_freq"};
+  const Rules llama = llama_ends() + llama_attention() + llama_ffn_norm();
+  return {
+      {"llama", "llama", llama_prefixes, llama + llama_gated_ffn() + rope_divisors(), llama_buffers},
+      {"mistral", "", llama_prefixes, llama + llama_gated_ffn(), llama_buffers},
+      {"arcee", "arcee", llama_prefixes, llama + llama_ungated_ffn() + rope_divisors(), llama_buffers},
+      {"nemotron", "nemotron", llama_prefixes, llama + llama_ungated_ffn(), llama_buffers},
+      {"gemma2", "gemma2", llama_prefixes, llama_ends() + llama_attention() + gemma2_norms() + llama_gated_ffn(),
+       llama_buffers},
+      {"gpt2", "gpt2", {"transformer.", ""}, gpt2(), {"attn.bias", "attn.masked_bias"}},
+      {"opt", "", {"model.decoder.", "decoder.", ""}, opt(), {}},
+  };
+}
+
+const std::vector<Architecture>& table() {
+  static const std::vector<Architecture> rows = make_table();
+  return rows;
+}
+
+}  // namespace
+
+std::int64_t size_of(Axis axis, const ModelConfig& c) {
+  switch (axis) {
+    case Axis::none:
+      return 0;
+    case Axis::model:
+      return c.d_model;
+    case Axis::ff:
+      return c.d_ff;
+    case Axis::query:
+      return c.query_width();
+    case Axis::kv:
+      return c.kv_width();
+    case Axis::query_key_value:
+      return std::int64_t{c.query_width()} + 2LL * c.kv_width();
+    case Axis::vocab:
+      return c.vocab_size;
+    case Axis::embedding:
+      return c.d_embedding;
+    case Axis::positions:
+      return std::int64_t{c.context_length} + c.position_offset;
+    case Axis::rope_pairs:
+      return (c.rope_dims + 1) / 2;
+  }
+  return 0;
+}
+
+std::span<const Architecture> architectures() {
+  return table();
+}
+
+const Architecture& architecture_of(std::string_view model_type, const std::string& where) {
+  for (const auto& architecture : table())
+    if (architecture.model_type == model_type) return architecture;
+  throw BadInput("{}: expected a model_type that is supported, found \"{}\"", where, model_type);
+}
+
+const Architecture* architecture_of_gguf(std::string_view name) {
+  for (const auto& architecture : table())
+    if (!architecture.gguf.empty() && architecture.gguf == name) return &architecture;
+  return nullptr;
+}
+
+bool per_layer(std::string_view pattern) {
+  return pattern.find("{}") != std::string_view::npos;
+}
+
+std::string expand(std::string_view pattern, std::string_view prefix, int layer) {
+  std::string name(prefix);
+  const auto hole = pattern.find("{}");
+  if (hole == std::string_view::npos) return name.append(pattern);
+  name.append(pattern.substr(0, hole)).append(std::to_string(layer)).append(pattern.substr(hole + 2));
+  return name;
+}
+
+}  // namespace torpor

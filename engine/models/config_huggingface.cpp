@@ -1,0 +1,370 @@
+#include "engine/models/config_huggingface.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+
+#include "core/base/error.h"
+
+namespace torpor {
+namespace {
+
+// Upper bounds of what is read, so that nothing computed from it overflows or allocates much; check_config has the
+// rest.
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 30, kMaxWidth = 1 << 20, kMaxHeads = 1 << 14, kMaxLayers = 1 << 14;
+
+/// How one model_type names its settings and what transformers assumes where they are absent.
+struct Dialect {
+  std::string_view model_type;
+  std::string_view layers, d_model, d_ff, heads, kv_heads, context, activation, eps;  // empty: no such setting
+  std::string_view default_activation;                                                // empty: required
+  double default_eps;
+  bool tied_by_default;
+  int default_kv_heads;  // 0: as many as heads
+  int default_head_dim;  // 0: d_model / heads
+  bool gated;
+  Norm norm;
+  float norm_weight_offset;
+  Positions positions;
+};
+
+constexpr Dialect kLlama{.model_type = "llama",
+                         .layers = "num_hidden_layers",
+                         .d_model = "hidden_size",
+                         .d_ff = "intermediate_size",
+                         .heads = "num_attention_heads",
+                         .kv_heads = "num_key_value_heads",
+                         .context = "max_position_embeddings",
+                         .activation = "hidden_act",
+                         .eps = "rms_norm_eps",
+                         .default_activation = "silu",
+                         .default_eps = 1e-6,
+                         .tied_by_default = false,
+                         .default_kv_heads = 0,
+                         .default_head_dim = 0,
+                         .gated = true,
+                         .norm = Norm::rms,
+                         .norm_weight_offset = 0,
+                         .positions = Positions::rope};
+
+constexpr Dialect like_llama(std::string_view model_type, auto change) {
+  Dialect dialect = kLlama;
+  dialect.model_type = model_type;
+  change(dialect);
+  return dialect;
+}
+
+constexpr std::array kDialects{
+    kLlama,
+    like_llama("sparsellama", [](Dialect&) {}),  // ProSparse
+    like_llama("mistral", [](Dialect& d) { d.default_kv_heads = 8; }),
+    like_llama("arcee",
+               [](Dialect& d) {
+                 d.default_activation = "relu2";
+                 d.default_eps = 1e-5;
+                 d.gated = false;
+               }),
+    like_llama("nemotron",
+               [](Dialect& d) {
+                 d.default_activation = "relu2";
+                 d.eps = "norm_eps";
+                 d.default_eps = 1e-5;
+                 d.gated = false;
+                 d.norm = Norm::layer;
+                 d.norm_weight_offset = 1;
+               }),
+    like_llama("gemma2",
+               [](Dialect& d) {
+                 d.activation = "hidden_activation";
+                 d.default_activation = "gelu_pytorch_tanh";
+                 d.tied_by_default = true;
+                 d.default_kv_heads = 4;
+                 d.default_head_dim = 256;
+                 d.norm_weight_offset = 1;
+               }),
+    Dialect{.model_type = "gpt2",
+            .layers = "n_layer",
+            .d_model = "n_embd",
+            .d_ff = "n_inner",
+            .heads = "n_head",
+            .kv_heads = "",
+            .context = "n_positions",
+            .activation = "activation_function",
+            .eps = "layer_norm_epsilon",
+            .default_activation = "gelu_new",
+            .default_eps = 1e-5,
+            .tied_by_default = true,
+            .default_kv_heads = 0,
+            .default_head_dim = 0,
+            .gated = false,
+            .norm = Norm::layer,
+            .norm_weight_offset = 0,
+            .positions = Positions::learned},
+    Dialect{.model_type = "opt",
+            .layers = "num_hidden_layers",
+            .d_model = "hidden_size",
+            .d_ff = "ffn_dim",
+            .heads = "num_attention_heads",
+            .kv_heads = "",
+            .context = "max_position_embeddings",
+            .activation = "activation_function",
+            .eps = "",
+            .default_activation = "relu",
+            .default_eps = 1e-5,  // torch.nn.LayerNorm's
+            .tied_by_default = true,
+            .default_kv_heads = 0,
+            .default_head_dim = 0,
+            .gated = false,
+            .norm = Norm::layer,
+            .norm_weight_offset = 0,
+            .positions = Positions::learned},
+};
+
+const Dialect& dialect_of(const JsonReader& json) {
+  const std::string type = json.string("model_type");
+  for (const auto& dialect : kDialects)
+    if (dialect.model_type == type) return dialect;
+  throw BadInput(
+      "{}: expected \"model_type\" to be one of llama, mistral, sparsellama, arcee, nemotron, gemma2, gpt2, opt, found "
+      "\"{}\". This architecture is not supported",
+      json.where(), type);
+}
+
+int size_at(const JsonReader& json, std::string_view key, std::int64_t max = kMaxSize) {
+  return static_cast<int>(json.integer(key, 1, max));
+}
+
+/// A flag whose other value the engine does not have.
+void expect_flag(const JsonReader& json, std::string_view key, bool wanted, const char* meaning) {
+  if (json.boolean_or(key, wanted) != wanted)
+    throw BadInput("{}: expected \"{}\" to be {}, found {}: {} is not supported", json.where(), key, wanted, !wanted,
+                   meaning);
+}
+
+void read_activation(const JsonReader& json, const Dialect& dialect, const std::string& override_name,
+                     ModelConfig& config) {
+  std::string name = override_name;
+  std::string_view field = "activation override";
+  if (name.empty()) {
+    field = dialect.activation;
+    name = json.string_or(field, std::string(dialect.default_activation));
+  }
+  if (name == "fatrelu") {
+    // ProSparse: x where x >= threshold, else 0.
+    config.activation = Activation::relu;
+    config.activation_threshold = static_cast<float>(json.number("hidden_act_param"));
+    if (!(config.activation_threshold >= 0))
+      throw BadInput("{}: expected \"hidden_act_param\" (the threshold of fatrelu) >= 0, found {}", json.where(),
+                     config.activation_threshold);
+    return;
+  }
+  config.activation = parse_activation(name, json.where(), field);
+}
+
+/// Where transformers 5 keeps RoPE ("rope_parameters") and where 4 did ("rope_theta", "rope_scaling").
+void read_rope(const JsonReader& json, double partial_default, ModelConfig& config) {
+  std::optional<JsonReader> nested;
+  std::string field = "rope_parameters";
+  if (json.has("rope_scaling")) field = "rope_scaling";
+  if (json.has(field)) nested.emplace(json.object(field));
+
+  const auto number = [&](std::string_view key, double fallback) {
+    if (nested && nested->has(key)) return nested->number(key);
+    return json.number_or(key, fallback);
+  };
+  config.rope_theta = static_cast<float>(number("rope_theta", 10000));
+  const double partial = number("partial_rotary_factor", partial_default);
+  if (!(partial > 0) || partial > 1)
+    throw BadInput("{}: expected \"partial_rotary_factor\" above 0 and at most 1, found {}", json.where(), partial);
+  if (partial_default == 1 && partial != 1)
+    throw BadInput(
+        "{}: expected no \"partial_rotary_factor\" in a {} model, found {}: versions of transformers "
+        "disagree about its meaning there, so it is not supported",
+        json.where(), config.model_type, partial);
+  config.rope_dims = static_cast<int>(config.head_dim * partial);
+  if (!nested) return;
+
+  const std::string type =
+      nested->has("rope_type") ? nested->string("rope_type") : nested->string_or("type", "default");
+  if (type == "default") return;
+  if (type == "linear") {
+    config.rope_scaling = RopeScaling::linear;
+    config.rope_factor = static_cast<float>(nested->number("factor"));
+  } else if (type == "llama3") {
+    config.rope_scaling = RopeScaling::llama3;
+    config.rope_factor = static_cast<float>(nested->number("factor"));
+    config.rope_low_freq_factor = static_cast<float>(nested->number("low_freq_factor"));
+    config.rope_high_freq_factor = static_cast<float>(nested->number("high_freq_factor"));
+    config.rope_original_context =
+        static_cast<int>(nested->integer_or("original_max_position_embeddings", config.context_length, 1, kMaxSize));
+  } else {
+    throw BadInput(
+        "{}: expected \"rope_type\" to be default, linear or llama3, found \"{}\". This scaling is not "
+        "supported",
+        nested->where(), type);
+  }
+}
+
+void add_stop_id(std::int64_t id, ModelConfig& config) {
+  if (std::find(config.stop_ids.begin(), config.stop_ids.end(), id) == config.stop_ids.end())
+    config.stop_ids.push_back(id);
+}
+
+void read_stop_ids(const JsonReader& json, ModelConfig& config) {
+  constexpr std::int64_t kMaxId = INT32_MAX;
+  if (json.has("bos_token_id") && config.bos < 0) config.bos = json.integer("bos_token_id", -1, kMaxId);
+  if (!json.has("eos_token_id")) return;
+  const Json& eos = json.at("eos_token_id");
+  if (eos.is_array()) {
+    for (const auto& id : eos) {
+      if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > kMaxId)
+        throw BadInput("{}: expected token ids at \"eos_token_id\", found {}", json.where(), id.dump());
+      if (config.eos < 0) config.eos = id.get<std::int64_t>();
+      add_stop_id(id.get<std::int64_t>(), config);
+    }
+  } else if (const auto id = json.integer("eos_token_id", -1, kMaxId); id >= 0) {
+    if (config.eos < 0) config.eos = id;
+    add_stop_id(id, config);
+  }
+}
+
+/// A number, null (none) or absent (transformers' default).
+float cap_at(const JsonReader& json, std::string_view key, double fallback) {
+  if (json.json().contains(key) && !json.has(key)) return 0;
+  const double cap = json.number_or(key, fallback);
+  if (!(cap > 0)) throw BadInput("{}: expected \"{}\" > 0 or null, found {}", json.where(), key, cap);
+  return static_cast<float>(cap);
+}
+
+int window_at(const JsonReader& json, int fallback) {
+  if (json.json().contains("sliding_window") && !json.has("sliding_window")) return 0;
+  return static_cast<int>(json.integer_or("sliding_window", fallback, 1, kMaxSize));
+}
+
+void read_gemma2(const JsonReader& json, ModelConfig& config) {
+  config.norm_after = true;
+  config.attention_soft_cap = cap_at(json, "attn_logit_softcapping", 50);
+  config.logit_soft_cap = cap_at(json, "final_logit_softcapping", 30);
+  const double scalar = json.number_or("query_pre_attn_scalar", 256);
+  if (!(scalar > 0)) throw BadInput("{}: expected \"query_pre_attn_scalar\" > 0, found {}", json.where(), scalar);
+  config.attention_scale = static_cast<float>(1 / std::sqrt(scalar));
+  config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.d_model)));
+  expect_flag(json, "use_bidirectional_attention", false, "attention that looks ahead");
+
+  const int window = window_at(json, 4096);
+  config.windows.assign(static_cast<std::size_t>(config.n_layers), 0);
+  if (!json.has("layer_types")) {  // every other layer, the first one included
+    for (std::size_t i = 0; i < config.windows.size(); i += 2) config.windows[i] = window;
+    return;
+  }
+  const Json& types = json.at("layer_types");
+  if (!types.is_array() || types.size() != config.windows.size())
+    throw BadInput("{}: expected {} layer types at \"layer_types\", found {}", json.where(), config.n_layers,
+                   types.is_array() ? fmt::format("{}", types.size()) : types.type_name());
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    if (types[i] == "sliding_attention") {
+      config.windows[i] = window;
+    } else if (types[i] != "full_attention") {
+      throw BadInput("{}: expected sliding_attention or full_attention at \"layer_types\"[{}], found {}", json.where(),
+                     i, types[i].dump());
+    }
+  }
+}
+
+void read_gpt2(const JsonReader& json, ModelConfig& config) {
+  config.attention_bias = config.attention_output_bias = config.ffn_bias = true;
+  config.attention_scale_by_layer = json.boolean_or("scale_attn_by_inverse_layer_idx", false);
+  if (!json.boolean_or("scale_attn_weights", true)) config.attention_scale = 1;
+  expect_flag(json, "add_cross_attention", false, "cross-attention");
+}
+
+void read_opt(const JsonReader& json, ModelConfig& config) {
+  const bool bias = json.boolean_or("enable_bias", true);
+  config.attention_bias = config.attention_output_bias = config.ffn_bias = bias;
+  config.position_offset = 2;
+  config.norm_first = json.boolean_or("do_layer_norm_before", true);
+  config.norm_affine = json.boolean_or("layer_norm_elementwise_affine", true);
+  config.final_norm = config.norm_first && !json.boolean_or("_remove_final_layer_norm", false);
+  config.d_embedding = static_cast<int>(json.integer_or("word_embed_proj_dim", config.d_model, 1, kMaxSize));
+}
+
+void read_llama_family(const JsonReader& json, ModelConfig& config) {
+  read_rope(json, config.model_type == "nemotron" ? 0.5 : 1, config);
+  if (config.model_type != "mistral") {
+    config.attention_bias = config.attention_output_bias = json.boolean_or("attention_bias", false);
+    if (config.model_type != "gemma2") config.ffn_bias = json.boolean_or("mlp_bias", false);
+  }
+  if (config.model_type == "mistral") {
+    config.windows.assign(static_cast<std::size_t>(config.n_layers), window_at(json, 4096));
+    if (json.has("layer_types"))
+      throw BadInput("{}: expected no \"layer_types\" in a mistral model: alternating attention is not supported there",
+                     json.where());
+  }
+}
+
+}  // namespace
+
+ModelConfig read_huggingface_config(const Json& root, const std::string& where,
+                                    const std::string& activation_override) {
+  const JsonReader json(root, where);
+  const Dialect& dialect = dialect_of(json);
+  for (const std::string_view key : {"quantization_config", "compression_config"})
+    if (json.has(key))
+      throw BadInput(
+          "{}: expected no \"{}\", found one: weights quantised this way are not supported. Use the original "
+          "model, or a GGUF file",
+          where, key);
+
+  ModelConfig config;
+  config.model_type = std::string(dialect.model_type);
+  if (config.model_type == "sparsellama") config.model_type = "llama";
+  config.n_layers = size_at(json, dialect.layers, kMaxLayers);
+  config.d_model = size_at(json, dialect.d_model, kMaxWidth);
+  config.n_heads = size_at(json, dialect.heads, kMaxHeads);
+  config.vocab_size = size_at(json, "vocab_size");
+  config.context_length = size_at(json, dialect.context);
+  config.d_embedding = config.d_model;
+  config.d_ff = config.model_type == "gpt2"
+                    ? static_cast<int>(json.integer_or(dialect.d_ff, 4LL * config.d_model, 1, kMaxSize))
+                    : size_at(json, dialect.d_ff);
+  config.n_kv_heads = config.n_heads;
+  if (!dialect.kv_heads.empty()) {
+    if (!root.contains(dialect.kv_heads) && dialect.default_kv_heads > 0) config.n_kv_heads = dialect.default_kv_heads;
+    config.n_kv_heads = static_cast<int>(json.integer_or(dialect.kv_heads, config.n_kv_heads, 1, kMaxHeads));
+  }
+  const bool own_head_dim = dialect.positions == Positions::rope && json.has("head_dim");
+  if (own_head_dim) {
+    config.head_dim = size_at(json, "head_dim", kMaxHeads);
+  } else if (dialect.default_head_dim > 0) {
+    config.head_dim = dialect.default_head_dim;
+  } else {
+    if (config.d_model % config.n_heads != 0)
+      throw BadInput("{}: expected \"{}\" to be a multiple of \"{}\" ({}), found {}", where, dialect.d_model,
+                     dialect.heads, config.n_heads, config.d_model);
+    config.head_dim = config.d_model / config.n_heads;
+  }
+  config.gated = dialect.gated;
+  config.norm = dialect.norm;
+  config.norm_weight_offset = dialect.norm_weight_offset;
+  config.norm_eps =
+      static_cast<float>(dialect.eps.empty() ? dialect.default_eps : json.number_or(dialect.eps, dialect.default_eps));
+  config.positions = dialect.positions;
+  config.tied_embeddings = json.boolean_or("tie_word_embeddings", dialect.tied_by_default);
+  config.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)));
+  config.windows.assign(static_cast<std::size_t>(config.n_layers), 0);
+  read_activation(json, dialect, activation_override, config);
+  if (dialect.positions == Positions::rope) read_llama_family(json, config);
+  if (config.model_type == "gemma2") read_gemma2(json, config);
+  if (config.model_type == "gpt2") read_gpt2(json, config);
+  if (config.model_type == "opt") read_opt(json, config);
+  read_stop_ids(json, config);
+  check_config(config, where);
+  return config;
+}
+
+void add_generation_config(const Json& root, const std::string& where, ModelConfig& config) {
+  read_stop_ids(JsonReader(root, where), config);
+}
+
+}  // namespace torpor

@@ -1,0 +1,296 @@
+#include "engine/models/model.h"
+
+#include <cstring>
+#include <new>
+
+#include "core/base/error.h"
+#include "core/base/fingerprint.h"
+#include "core/base/log.h"
+#include "engine/models/model_files.h"
+#include "engine/models/weight_checks.h"
+
+namespace torpor {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+// Up to this size every weight is looked at on loading (a tenth of a second); beyond it, samples of each tensor are,
+// and the session reports the rest when a value that is not finite reaches the output.
+constexpr std::int64_t kFullScanBytes = std::int64_t{512} << 20;
+
+std::shared_ptr<std::byte> allocate_weights(std::size_t bytes, const std::string& purpose) {
+  void* memory = ::operator new (bytes, std::align_val_t{kAlignment}, std::nothrow);
+  if (memory == nullptr) throw IoError("out of memory: {} bytes for {}", bytes, purpose);
+  return {static_cast<std::byte*>(memory), [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
+}
+
+/// to[c, r] = from[r, c] for elements of some bytes.
+template <typename Element>
+void transpose(const std::byte* from, std::int64_t rows, std::int64_t columns, std::byte* to) {
+  constexpr std::int64_t kBlock = 32;  // a block of both sides stays in the first-level cache
+  constexpr auto kBytes = static_cast<std::int64_t>(sizeof(Element));
+  for (std::int64_t r0 = 0; r0 < rows; r0 += kBlock)
+    for (std::int64_t c0 = 0; c0 < columns; c0 += kBlock)
+      for (std::int64_t r = r0; r < std::min(rows, r0 + kBlock); ++r)
+        for (std::int64_t c = c0; c < std::min(columns, c0 + kBlock); ++c)
+          std::memcpy(to + (c * rows + r) * kBytes, from + (r * columns + c) * kBytes, sizeof(Element));
+}
+
+std::vector<float> to_vector(const TensorView& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+  to_f32(tensor.format, tensor.bytes.data(), values);
+  return values;
+}
+
+float embedding_scale_as_stored(float scale, NumberFormat format) {
+  // transformers casts the scale to the weights' type: 48 stays 48, sqrt(3072) = 55.4256 becomes 55.5 in bf16.
+  if (format != NumberFormat::bf16 && format != NumberFormat::f16) return scale;
+  std::array<std::byte, 2> rounded;
+  from_f32({&scale, 1}, format, rounded.data());
+  float result = 0;
+  to_f32(format, rounded.data(), {&result, 1});
+  return result;
+}
+
+}  // namespace
+
+/// Turns bound tensors into a Model.
+class ModelBuilder {
+ public:
+  static std::shared_ptr<const Model> build(const std::filesystem::path& path, const LoadOptions& options) {
+    ModelBuilder builder(path, options);
+    return builder.finish();
+  }
+
+ private:
+  ModelBuilder(const std::filesystem::path& path, const LoadOptions& options)
+      : files_(open_model_files(path, options.activation_override)), bound_(bind_tensors(files_)), model_(new Model) {
+    settle_ties();
+    model_->path_ = path;
+    model_->layers_.resize(static_cast<std::size_t>(files_.config.n_layers));
+    for (const auto& tensor : bound_) count(tensor);
+    for (const auto& tensor : bound_) check_numbers(tensor);
+    for (const auto& tensor : bound_) place(tensor);
+  }
+
+  std::shared_ptr<const Model> finish() {
+    ModelConfig& config = files_.config;
+    if (config.embedding_scale != 1 && files_.format == ModelFormat::huggingface)
+      config.embedding_scale = embedding_scale_as_stored(config.embedding_scale, model_->token_embedding_.format);
+    if (config.tied_embeddings) model_->unembedding_ = model_->token_embedding_;
+    if (!config.norm_affine) plain_norms();
+    model_->config_ = config;
+    model_->fingerprint_ = fingerprint();
+    model_->archive_ = files_.archive;
+    return model_;
+  }
+
+  /// Files with tied embeddings may hold them twice; transformers ties them if they are equal and else keeps both.
+  void settle_ties() {
+    if (!files_.config.tied_embeddings) return;
+    const TensorView* embedding = nullptr;
+    auto copy = bound_.end();
+    for (auto it = bound_.begin(); it != bound_.end(); ++it) {
+      if (it->rule->part == Part::token_embedding) embedding = it->weight;
+      if (it->rule->part == Part::unembedding) copy = it;
+    }
+    if (embedding == nullptr || copy == bound_.end()) return;
+    const auto& a = embedding->bytes;
+    const auto& b = copy->weight->bytes;
+    if (embedding->format == copy->weight->format && a.size() == b.size() &&
+        std::memcmp(a.data(), b.data(), a.size()) == 0) {
+      bound_.erase(copy);
+      return;
+    }
+    log_warning(
+        "{}: config.json ties the embeddings, but \"{}\" differs from \"{}\": both are used, as transformers does",
+        files_.archive.where(), copy->weight->name, embedding->name);
+    files_.config.tied_embeddings = false;
+  }
+
+  void count(const BoundTensor& tensor) {
+    for (const TensorView* view : {tensor.weight, tensor.bias}) {
+      if (view == nullptr) continue;
+      model_->parameters_ += view->elements();
+      model_->weight_bytes_ += static_cast<std::int64_t>(view->bytes.size());
+    }
+  }
+
+  void check_numbers(const BoundTensor& tensor) const {
+    for (const TensorView* view : {tensor.weight, tensor.bias}) {
+      if (view == nullptr) continue;
+      if (const auto at = find_non_finite(*view, model_->weight_bytes_ > kFullScanBytes))
+        throw BadInput(
+            "{}: tensor \"{}\": expected finite numbers, found NaN or infinity at element {}. The file is damaged "
+            "or the training diverged",
+            files_.archive.where(), view->name, *at);
+    }
+  }
+
+  void place(const BoundTensor& tensor) {
+    const ModelConfig& config = files_.config;
+    LayerWeights* layer = tensor.layer < 0 ? nullptr : &model_->layers_[static_cast<std::size_t>(tensor.layer)];
+    switch (tensor.rule->part) {
+      case Part::token_embedding:
+        model_->token_embedding_ = matrix(tensor);
+        break;
+      case Part::position_embedding:
+        model_->position_embedding_ = matrix(tensor);
+        break;
+      case Part::embedding_in:
+        model_->embedding_in_ = matrix(tensor);
+        break;
+      case Part::embedding_out:
+        model_->embedding_out_ = matrix(tensor);
+        break;
+      case Part::unembedding:
+        model_->unembedding_ = matrix(tensor);
+        break;
+      case Part::final_norm:
+        model_->final_norm_ = norm(tensor);
+        break;
+      case Part::rope_divisors:
+        set_rope_divisors(tensor);
+        break;
+      case Part::attention_norm:
+        layer->attention_norm = norm(tensor);
+        break;
+      case Part::post_attention_norm:
+        layer->post_attention_norm = norm(tensor);
+        break;
+      case Part::ffn_norm:
+        layer->ffn_norm = norm(tensor);
+        break;
+      case Part::post_ffn_norm:
+        layer->post_ffn_norm = norm(tensor);
+        break;
+      case Part::query:
+        linear(tensor, layer->attention.query, layer->attention.query_bias);
+        break;
+      case Part::key:
+        linear(tensor, layer->attention.key, layer->attention.key_bias);
+        break;
+      case Part::value:
+        linear(tensor, layer->attention.value, layer->attention.value_bias);
+        break;
+      case Part::attention_output:
+        linear(tensor, layer->attention.output, layer->attention.output_bias);
+        break;
+      case Part::gate:
+        linear(tensor, layer->ffn.gate, layer->ffn.gate_bias);
+        break;
+      case Part::up:
+        linear(tensor, layer->ffn.up, layer->ffn.up_bias);
+        break;
+      case Part::down:
+        linear(tensor, layer->ffn.down, layer->ffn.down_bias);
+        break;
+      case Part::query_key_value:
+        split(tensor, config, layer->attention);
+        break;
+    }
+  }
+
+  void linear(const BoundTensor& tensor, WeightMatrix& weight, std::vector<float>& bias) {
+    weight = matrix(tensor);
+    if (tensor.bias != nullptr) bias = to_vector(*tensor.bias);
+  }
+
+  static NormWeights norm(const BoundTensor& tensor) {
+    return {to_vector(*tensor.weight), tensor.bias == nullptr ? std::vector<float>{} : to_vector(*tensor.bias)};
+  }
+
+  /// The fused rows are query, key, value, one after another: views, no copy.
+  void split(const BoundTensor& tensor, const ModelConfig& config, AttentionWeights& attention) {
+    const WeightMatrix fused = matrix(tensor);
+    const std::vector<float> bias = tensor.bias == nullptr ? std::vector<float>{} : to_vector(*tensor.bias);
+    std::int64_t row = 0;
+    const auto next = [&](std::int64_t rows, WeightMatrix& weight, std::vector<float>& part) {
+      weight = fused;
+      weight.data = fused.row(row);
+      weight.out = rows;
+      if (!bias.empty()) part.assign(bias.begin() + row, bias.begin() + row + rows);
+      row += rows;
+    };
+    next(config.query_width(), attention.query, attention.query_bias);
+    next(config.kv_width(), attention.key, attention.key_bias);
+    next(config.kv_width(), attention.value, attention.value_bias);
+  }
+
+  WeightMatrix matrix(const BoundTensor& tensor) {
+    const TensorView& view = *tensor.weight;
+    const std::size_t out_axis = tensor.transposed ? 1 : 0;
+    WeightMatrix weight{view.format, view.bytes.data(), view.shape[out_axis], view.shape[1 - out_axis]};
+    const auto element = static_cast<std::size_t>(traits(view.format).quantised ? 2 : traits(view.format).block_bytes);
+    const bool misaligned = reinterpret_cast<std::uintptr_t>(weight.data) % element != 0;
+    if (!tensor.transposed && !misaligned) return weight;  // used where it lies
+    auto copy = allocate_weights(view.bytes.size(), view.name);
+    if (!tensor.transposed) {
+      std::memcpy(copy.get(), weight.data, view.bytes.size());
+    } else if (element == 4) {
+      transpose<std::uint32_t>(weight.data, weight.in, weight.out, copy.get());
+    } else {
+      transpose<std::uint16_t>(weight.data, weight.in, weight.out, copy.get());
+    }
+    weight.data = copy.get();
+    model_->owned_.push_back(std::move(copy));
+    return weight;
+  }
+
+  void set_rope_divisors(const BoundTensor& tensor) {
+    auto divisors = to_vector(*tensor.weight);
+    for (const float divisor : divisors)
+      if (!(divisor > 0))
+        throw BadInput("{}: tensor \"{}\": expected divisors > 0, found {}", files_.archive.where(),
+                       tensor.weight->name, divisor);
+    files_.config.rope_frequency_divisors = std::move(divisors);
+  }
+
+  /// LayerNorm without parameters is LayerNorm with weight 1 and bias 0.
+  void plain_norms() {
+    const NormWeights ones{std::vector<float>(static_cast<std::size_t>(files_.config.d_model), 1.F), {}};
+    for (auto& layer : model_->layers_) layer.attention_norm = layer.ffn_norm = ones;
+    if (files_.config.final_norm) model_->final_norm_ = ones;
+  }
+
+  std::string fingerprint() const {
+    constexpr std::size_t kSample = 4096;
+    Fingerprint hash;
+    hash.add(canonical_text(files_.config));
+    for (const auto& tensor : bound_) {
+      for (const TensorView* view : {tensor.weight, tensor.bias}) {
+        if (view == nullptr) continue;
+        hash.add(fmt::format("\n{} {} {}\n", view->name, traits(view->format).name, view->shape_text()));
+        const auto bytes = view->bytes;
+        const std::size_t piece = std::min(kSample, bytes.size());
+        hash.add(bytes.first(piece));
+        hash.add(bytes.subspan((bytes.size() - piece) / 2, piece));
+        hash.add(bytes.last(piece));
+      }
+    }
+    return hash.hex();
+  }
+
+  ModelFiles files_;
+  std::vector<BoundTensor> bound_;
+  std::shared_ptr<Model> model_;
+};
+
+std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, const LoadOptions& options) {
+  return ModelBuilder::build(path, options);
+}
+
+std::vector<float> Model::outgoing_rows(int layer) const {
+  if (layer < 0 || layer >= config_.n_layers)
+    throw InvalidArgument("[Model::outgoing_rows] expected a layer from 0 to {}, got {}", config_.n_layers - 1, layer);
+  const WeightMatrix& down = layers_[static_cast<std::size_t>(layer)].ffn.down;
+  const auto neurons = static_cast<std::size_t>(down.in), width = static_cast<std::size_t>(down.out);
+  std::vector<float> rows(neurons * width);  // [d_ff, d_model]
+  std::vector<float> row(neurons);
+  for (std::size_t o = 0; o < width; ++o) {
+    to_f32(down.format, down.row(static_cast<std::int64_t>(o)), row);
+    for (std::size_t i = 0; i < neurons; ++i) rows[i * width + o] = row[i];
+  }
+  return rows;
+}
+
+}  // namespace torpor

@@ -1,0 +1,106 @@
+#include "engine/models/model_config.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/error.h"
+
+namespace torpor {
+namespace {
+
+struct NamedActivation {
+  std::string_view name;
+  Activation activation;
+};
+
+// Hugging Face's ACT2FN. gelu_new, gelu_fast, gelu_pytorch_tanh and gelu_python_tanh are one formula, written in four
+// ways.
+constexpr std::array kActivations{
+    NamedActivation{"silu", Activation::silu},
+    NamedActivation{"swish", Activation::silu},
+    NamedActivation{"gelu", Activation::gelu},
+    NamedActivation{"gelu_python", Activation::gelu},
+    NamedActivation{"gelu_new", Activation::gelu_tanh},
+    NamedActivation{"gelu_fast", Activation::gelu_tanh},
+    NamedActivation{"gelu_accurate", Activation::gelu_tanh},
+    NamedActivation{"gelu_pytorch_tanh", Activation::gelu_tanh},
+    NamedActivation{"gelu_python_tanh", Activation::gelu_tanh},
+    NamedActivation{"relu", Activation::relu},
+    NamedActivation{"relu2", Activation::relu2},
+};
+
+}  // namespace
+
+Activation parse_activation(std::string_view name, const std::string& where, std::string_view field) {
+  for (const auto& known : kActivations)
+    if (known.name == name) return known.activation;
+  throw BadInput(
+      "{}: expected \"{}\" to be one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2 (or fatrelu with "
+      "hidden_act_param), found \"{}\". This activation is not supported",
+      where, field, name);
+}
+
+std::string describe(const ModelConfig& config) {
+  return fmt::format("{}, {} layers, d_model {}, d_ff {}, {} heads ({} KV), vocab {}, {} {}", config.model_type,
+                     config.n_layers, config.d_model, config.d_ff, config.n_heads, config.n_kv_heads, config.vocab_size,
+                     config.activation_threshold > 0 ? "fatrelu" : name_of(config.activation),
+                     config.gated ? "gated" : "ungated");
+}
+
+std::string canonical_text(const ModelConfig& c) {
+  return fmt::format(
+      "{} layers={} d_model={} d_ff={} heads={} kv={} head_dim={} vocab={} context={} act={} threshold={} gated={} "
+      "bias={}{}{} norm={} eps={} offset={} affine={} after={} first={} final={} positions={} position_offset={} "
+      "theta={} dims={} scaling={} factor={} low={} high={} original={} divisors={} interleaved={} embedding_scale={} "
+      "tied={} d_embedding={} scale={} by_layer={} cap={} logit_cap={} windows={}",
+      c.model_type, c.n_layers, c.d_model, c.d_ff, c.n_heads, c.n_kv_heads, c.head_dim, c.vocab_size, c.context_length,
+      name_of(c.activation), c.activation_threshold, c.gated, c.ffn_bias, c.attention_bias, c.attention_output_bias,
+      static_cast<int>(c.norm), c.norm_eps, c.norm_weight_offset, c.norm_affine, c.norm_after, c.norm_first,
+      c.final_norm, static_cast<int>(c.positions), c.position_offset, c.rope_theta, c.rope_dims,
+      static_cast<int>(c.rope_scaling), c.rope_factor, c.rope_low_freq_factor, c.rope_high_freq_factor,
+      c.rope_original_context, c.rope_frequency_divisors, c.rope_interleaved, c.embedding_scale, c.tied_embeddings,
+      c.d_embedding, c.attention_scale, c.attention_scale_by_layer, c.attention_soft_cap, c.logit_soft_cap, c.windows);
+}
+
+void check_config(const ModelConfig& c, const std::string& where) {
+  const auto positive = [&](std::int64_t value, std::int64_t max, const char* what) {
+    if (value < 1 || value > max) throw BadInput("{}: expected {} from 1 to {}, found {}", where, what, max, value);
+  };
+  // Bounds far beyond any real model, so that no product of two of them overflows.
+  positive(c.n_layers, 1 << 14, "a number of layers");
+  positive(c.d_model, 1 << 20, "a model width");
+  positive(c.d_ff, 1 << 24, "a number of FFN neurons");
+  positive(c.n_heads, 1 << 14, "a number of attention heads");
+  positive(c.n_kv_heads, 1 << 14, "a number of key/value heads");
+  positive(c.head_dim, 1 << 14, "a head width");
+  positive(c.vocab_size, 1 << 26, "a vocabulary size");
+  positive(c.context_length, 1 << 30, "a context length");
+  positive(c.d_embedding, 1 << 20, "an embedding width");
+  if (c.n_heads % c.n_kv_heads != 0)
+    throw BadInput("{}: expected the {} attention heads to be a multiple of the key/value heads, found {}", where,
+                   c.n_heads, c.n_kv_heads);
+  if (!(c.norm_eps >= 0) || !(c.norm_eps < 1))
+    throw BadInput("{}: expected a norm epsilon from 0 to 1, found {}", where, c.norm_eps);
+  if (c.positions == Positions::rope) {
+    const int rotated = (c.rope_dims + 1) / 2 * 2;
+    if (c.rope_dims < 1 || rotated > c.head_dim)
+      throw BadInput("{}: expected 1 to {} rotated values in a head of width {} (an even number), found {}", where,
+                     c.head_dim, c.head_dim, c.rope_dims);
+    if (!(c.rope_theta > 0)) throw BadInput("{}: expected rope_theta > 0, found {}", where, c.rope_theta);
+    if (c.rope_scaling != RopeScaling::none && !(c.rope_factor > 0))
+      throw BadInput("{}: expected a rope scaling factor > 0, found {}", where, c.rope_factor);
+    if (c.rope_scaling == RopeScaling::llama3 &&
+        (!(c.rope_low_freq_factor > 0) || !(c.rope_high_freq_factor > c.rope_low_freq_factor) ||
+         c.rope_original_context < 1))
+      throw BadInput(
+          "{}: expected llama3 rope scaling with 0 < low_freq_factor < high_freq_factor and "
+          "original_max_position_embeddings > 0, found {}, {}, {}",
+          where, c.rope_low_freq_factor, c.rope_high_freq_factor, c.rope_original_context);
+  }
+  if (std::any_of(c.windows.begin(), c.windows.end(), [](int window) { return window < 0; }))
+    throw BadInput("{}: expected a sliding window >= 0", where);
+}
+
+}  // namespace torpor

@@ -1,0 +1,45 @@
+// From a path to a configuration and named tensors: what kind of model it is, which of its tensors plays which part,
+// and whether anything is missing, superfluous or of the wrong shape. Headers only; no weight is read here.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/tensor/tensor.h"
+#include "engine/models/architecture.h"
+#include "engine/models/model_config.h"
+
+namespace torpor {
+
+enum class ModelFormat : std::uint8_t { huggingface, gguf, llama2c };
+std::string_view name_of(ModelFormat format);
+
+struct ModelFiles {
+  ModelFormat format = ModelFormat::huggingface;
+  std::filesystem::path path;  // as given
+  std::string config_where;    // the file that sizes come from, for errors
+  ModelConfig config;
+  TensorArchive archive;
+};
+
+/// path: a Hugging Face folder, a .safetensors file beside its config.json, a .gguf file or a llama2.c .bin.
+/// Throws BadInput: none of these, or whatever is wrong with them.
+ModelFiles open_model_files(const std::filesystem::path& path, const std::string& activation_override = {});
+
+/// A row of the architecture table and the tensors that the files have for it. The views live in the archive.
+struct BoundTensor {
+  const TensorRule* rule = nullptr;
+  int layer = -1;  // -1: not part of a layer
+  const TensorView* weight = nullptr;
+  const TensorView* bias = nullptr;  // may be null
+  bool transposed = false;           // stored [in, out]
+};
+
+/// Finds every tensor of the model and checks shapes and formats. May set config.gated (Llama files without up_proj).
+/// With tied embeddings a second copy of the embedding is bound too if the files have one: the caller compares.
+/// Throws BadInput naming the tensor: missing, of another shape, of a type that is no weight, or not part of this
+/// architecture.
+std::vector<BoundTensor> bind_tensors(ModelFiles& files);
+
+}  // namespace torpor
