@@ -50,9 +50,9 @@ void hand_over_to_lab(const std::string& verb, std::span<const std::string> argu
   const std::string program = find_lab_program();
   if (program.empty())
     throw IoError(
-        "`torpor {}` is work for the program torpor-lab, which is neither beside torpor nor in PATH. It comes with a "
-        "build "
-        "that has LibTorch: run `make lab` in the source folder",
+        "`torpor {}` is work for the program torpor-lab, which is neither beside torpor nor in PATH. `make` in the "
+        "source "
+        "folder builds both programs",
         verb);
   std::vector<char*> words = {const_cast<char*>(program.c_str()), const_cast<char*>(verb.c_str())};
   for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -103,14 +102,14 @@ std::string hanging(const std::string& name, std::string_view text, std::size_t 
   return line + body + "\n";
 }
 
-Table::Table(std::vector<std::string> header) : header_(std::move(header)) {}
+TextTable::TextTable(std::vector<std::string> header) : header_(std::move(header)) {}
 
-void Table::add(std::vector<std::string> row) {
+void TextTable::add(std::vector<std::string> row) {
   TORPOR_ASSERT(row.size() == header_.size(), "{} cells, {} columns", row.size(), header_.size());
   rows_.push_back(std::move(row));
 }
 
-std::string Table::text(std::size_t width) const {
+std::string TextTable::text(std::size_t width) const {
   const std::size_t n = header_.size();
   std::vector<std::size_t> widths(n);
   std::vector<bool> right(n, !rows_.empty());
@@ -147,40 +146,6 @@ std::string Table::text(std::size_t width) const {
   std::string out = dim(line(header_)) + "\n";
   for (const auto& row : rows_) out += line(row) + "\n";
   return out;
-}
-
-std::string bytes_text(double bytes) {
-  const char* const units[] = {"B", "kB", "MB", "GB", "TB"};
-  std::size_t unit = 0;
-  while (bytes >= 999.5 && unit + 1 < std::size(units)) {
-    bytes /= 1000;
-    ++unit;
-  }
-  if (unit == 0) return fmt::format("{:.0f} B", bytes);
-  return fmt::format("{:.{}f} {}", bytes, bytes < 9.995 ? 2 : bytes < 99.95 ? 1 : 0, units[unit]);
-}
-
-std::string count_text(std::int64_t count) {
-  std::string digits = std::to_string(count);
-  const std::ptrdiff_t first = count < 0 ? 1 : 0;
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > first; at -= 3)
-    digits.insert(static_cast<std::size_t>(at), ",");
-  return digits;
-}
-
-std::string percent_text(double share) {
-  const double percent = 100 * share;
-  const double size = std::abs(percent);
-  if (size == 0 || size >= 0.95) return fmt::format("{:.1f} %", percent);
-  return fmt::format("{:.2g} %", percent);
-}
-
-std::string seconds_text(double seconds) {
-  if (seconds < 0.9995) return fmt::format("{:.0f} ms", 1000 * seconds);
-  if (seconds < 60) return fmt::format("{:.3g} s", seconds);
-  const auto whole = static_cast<std::int64_t>(std::llround(seconds));
-  if (whole < 3600) return fmt::format("{} min {} s", whole / 60, whole % 60);
-  return fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
 }
 
 }  // namespace torpor::apps

@@ -1,7 +1,7 @@
-// Writing for people: standard output with its errors noticed, aligned columns, numbers with units, quiet colour.
+// Writing for people: standard output with its errors noticed, aligned columns, quiet colour.
 #pragma once
 
-#include <cstdint>
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -34,9 +34,9 @@ std::string wrapped(std::string_view text, std::size_t width, std::size_t indent
 std::string hanging(const std::string& name, std::string_view text, std::size_t column, std::size_t width);
 
 /// Aligned columns. Cells that look like numbers go to the right.
-class Table {
+class TextTable {
  public:
-  explicit Table(std::vector<std::string> header);
+  explicit TextTable(std::vector<std::string> header);
   void add(std::vector<std::string> row);
   /// Lines of at most `width`: the widest text column is cut with "…" where it must be.
   std::string text(std::size_t width = kTerminalWidth) const;
@@ -45,14 +45,5 @@ class Table {
   std::vector<std::string> header_;
   std::vector<std::vector<std::string>> rows_;
 };
-
-/// "1.30 MB", "412 B" (decimal).
-std::string bytes_text(double bytes);
-/// "656,000".
-std::string count_text(std::int64_t count);
-/// "37.2 %"; small shares keep two digits: "0.021 %".
-std::string percent_text(double share);
-/// "1.24 s", "38 ms", "2 min 5 s".
-std::string seconds_text(double seconds);
 
 }  // namespace torpor::apps

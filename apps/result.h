@@ -1,0 +1,54 @@
+// Where a verb's result goes: JSON on standard output, files in a folder, with the manifest that says how they were made.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "apps/options.h"
+#include "core/base/json.h"
+#include "core/report/manifest.h"
+
+namespace torpor::apps {
+
+/// A folder to write results to, which is made, and checked, before any work is done. Files of others that lie there
+/// stay as they are. If the verb fails, folders that were made and are still empty go away again.
+class ResultFolder {
+ public:
+  /// Throws IoError (not writable). An empty path: no folder.
+  explicit ResultFolder(const std::filesystem::path& folder);
+  ~ResultFolder();
+  ResultFolder(const ResultFolder&) = delete;
+  ResultFolder& operator=(const ResultFolder&) = delete;
+
+  const std::filesystem::path& path() const { return folder_; }
+
+ private:
+  std::filesystem::path folder_;
+  std::vector<std::filesystem::path> made_;  // deepest first
+};
+
+/// The result of one run of a verb.
+class Result {
+ public:
+  Result(const std::string& verb, std::span<const std::string> arguments, const CommonOptions& common);
+
+  void add_input(ManifestInput input) { manifest_.inputs.push_back(std::move(input)); }
+  const std::filesystem::path& folder() const { return folder_.path(); }
+
+  /// Prints `json` if --json was given; with -o writes VERB.json and then manifest.json. Throws IoError.
+  void finish(const Json& json, int threads);
+
+ private:
+  std::string verb_;
+  const CommonOptions& common_;
+  ResultFolder folder_;
+  ManifestClock clock_;
+  Manifest manifest_;
+};
+
+/// JSON as --json prints it: indented, text that is not UTF-8 replaced, a newline at the end.
+void print_json(const Json& json);
+
+}  // namespace torpor::apps

@@ -1,0 +1,211 @@
+// torpor run: write text with a model. The text goes to standard output as it is made, and nothing else does.
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <iterator>
+#include <vector>
+
+#include "apps/load.h"
+#include "apps/options.h"
+#include "apps/result.h"
+#include "apps/terminal.h"
+#include "apps/verb.h"
+#include "core/base/atomic_file.h"
+#include "core/base/error.h"
+#include "core/base/interrupt.h"
+#include "core/base/thread_pool.h"
+#include "core/report/numbers.h"
+#include "engine/decode/sampling.h"
+#include "engine/decode/session.h"
+
+namespace torpor::apps {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+struct RunOptions {
+  ModelOptions model;
+  std::string prompt;
+  fs::path prompt_file, plan;
+  bool greedy = false, stats = false, no_prompt_echo = false;
+  SamplingOptions sampling;
+  std::int64_t max_tokens = 0;  // 0: until the context is full
+};
+
+struct Generated {
+  std::string text;  // as shown: the prompt (if echoed) and what follows
+  std::int64_t prompt_tokens = 0, tokens = 0;
+  const char* stop_reason = "";
+  double prefill_seconds = 0, decode_seconds = 0;
+};
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Ratio for a rate; 0 where there was no time to measure.
+double per_second(std::int64_t count, double seconds) { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
+
+std::string prompt_of(const RunOptions& options) {
+  if (options.prompt_file.empty()) return options.prompt;
+  if (options.prompt_file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  return read_file(options.prompt_file);
+}
+
+/// The tokens to start from; a text that starts from nothing starts from the token that begins every text.
+std::vector<TokenId> start_tokens(const Tokenizer& tokenizer, const Model& model, const std::string& prompt) {
+  std::vector<TokenId> tokens;
+  if (!prompt.empty()) tokens = tokenizer.encode(prompt);
+  if (!tokens.empty()) return tokens;
+  if (const auto bos = tokenizer.bos()) return {*bos};
+  if (model.config().bos >= 0) return {static_cast<TokenId>(model.config().bos)};
+  throw BadInput("{}: this model names no token that begins a text, so it needs a --prompt", model.path().string());
+}
+
+Generated generate(Session& session, const Tokenizer& tokenizer, const std::vector<TokenId>& start,
+                   const RunOptions& options, bool stream) {
+  const ModelConfig& config = session.model().config();
+  const std::int64_t room = session.context() - static_cast<std::int64_t>(start.size());
+  if (room < 0)
+    throw BadInput("the prompt has {} tokens, the model's context {}. Shorten the prompt", start.size(), session.context());
+
+  Generated made;
+  made.prompt_tokens = static_cast<std::int64_t>(start.size());
+  StreamingDetokenizer detokenizer(tokenizer);
+  const auto show = [&](const std::string& piece) {
+    if (piece.empty()) return;
+    made.text += piece;
+    if (stream) {
+      print(piece);
+      flush_output();
+    }
+  };
+  for (const TokenId id : start) {
+    const std::string piece = tokenizer.is_special(id) ? std::string() : detokenizer.push(id);
+    if (!options.no_prompt_echo) show(piece);
+  }
+
+  Sampler sampler(options.sampling);
+  const auto prefill_start = Clock::now();
+  std::span<const float> logits = session.forward(start);
+  made.prefill_seconds = seconds_since(prefill_start);
+
+  const auto decode_start = Clock::now();
+  for (;;) {
+    if (interrupted()) throw Interrupted(fmt::format("interrupted after {} tokens", made.tokens));
+    if (options.max_tokens > 0 && made.tokens == options.max_tokens) {
+      made.stop_reason = "max_tokens";
+      break;
+    }
+    const TokenId next = sampler.sample(logits);
+    if (std::find(config.stop_ids.begin(), config.stop_ids.end(), next) != config.stop_ids.end() ||
+        next == tokenizer.eos()) {
+      made.stop_reason = "end_of_text";
+      break;
+    }
+    if (next >= tokenizer.vocab_size())
+      throw BadInput("the model chose token {}, the tokenizer knows {}: it is not this model's. Name another with --tokenizer",
+                     next, tokenizer.vocab_size());
+    ++made.tokens;
+    show(detokenizer.push(next));
+    if (session.position(0) >= session.context()) {
+      made.stop_reason = "context_full";
+      break;
+    }
+    logits = session.forward(std::span(&next, 1));
+  }
+  made.decode_seconds = seconds_since(decode_start);
+  show(detokenizer.finish());
+  return made;
+}
+
+Json result_json(const Generated& made, const std::string& prompt, const RunOptions& options, const Model& model,
+                 int threads) {
+  const SamplingOptions& sampling = options.sampling;
+  return {{"model", options.model.model.string()},
+          {"model_fingerprint", model.fingerprint()},
+          {"plan", options.plan.empty() ? Json(nullptr) : Json(options.plan.string())},
+          {"prompt", prompt},
+          {"text", made.text},
+          {"prompt_tokens", made.prompt_tokens},
+          {"generated_tokens", made.tokens},
+          {"stop_reason", made.stop_reason},
+          {"seed", sampling.seed},
+          {"temperature", sampling.temperature},
+          {"top_k", sampling.top_k},
+          {"top_p", sampling.top_p},
+          {"min_p", sampling.min_p},
+          {"threads", threads},
+          {"prefill_seconds", made.prefill_seconds},
+          {"prefill_tokens_per_second", per_second(made.prompt_tokens, made.prefill_seconds)},
+          {"decode_seconds", made.decode_seconds},
+          {"tokens_per_second", per_second(made.tokens, made.decode_seconds)}};
+}
+
+}  // namespace
+
+int run(std::span<const std::string> arguments) {
+  RunOptions options;
+  VerbOptions verb("run", "Write text with a language model. The text streams to standard output, and nothing else does.",
+                   "MODEL [--prompt TEXT] [options]",
+                   {"torpor run stories260K.bin --tokenizer tok512.bin --greedy --max-tokens 200",
+                    "torpor run MODEL --prompt \"Once upon a time\" --temperature 0.8 --seed 7 --stats",
+                    "torpor run MODEL --plan results/plan.json --prompt-file question.txt --json"});
+  CLI::App& app = verb.app();
+  options.sampling.temperature = 0.8F;
+  add_model_options(app, options.model);
+  CLI::Option* prompt = app.add_option("--prompt", options.prompt, "Text to continue; without one it starts from nothing");
+  prompt->type_name("TEXT");
+  app.add_option("--prompt-file", options.prompt_file, "The same from a file, or - for standard input")
+      ->type_name("FILE")
+      ->excludes(prompt);
+  app.add_flag("--no-prompt-echo", options.no_prompt_echo, "Write only what follows the prompt");
+  add_integer_option(app, "--max-tokens", options.max_tokens, 1, INT32_MAX, "Stop after so many tokens (when the context is full)");
+  app.add_option("--plan", options.plan, "Skip what this plan of `torpor profile` says")->type_name("FILE");
+  app.add_flag("--stats", options.stats, "Tell times and rates on standard error");
+
+  const std::string sampling = "Sampling";
+  CLI::Option* greedy = app.add_flag("--greedy", options.greedy, "Always the most likely token (temperature 0)");
+  greedy->group(sampling);
+  add_number_option(app, "--temperature", options.sampling.temperature, "Below 1 more predictable, above 1 less (0.8)")
+      ->group(sampling)
+      ->excludes(greedy);
+  add_integer_option(app, "--top-k", options.sampling.top_k, 0, INT32_MAX, "Only the K most likely tokens; 0: off (0)")
+      ->group(sampling)
+      ->excludes(greedy);
+  add_number_option(app, "--top-p", options.sampling.top_p, "Only the most likely tokens that hold this probability; 1: off (1)")
+      ->group(sampling)
+      ->excludes(greedy);
+  add_number_option(app, "--min-p", options.sampling.min_p, "Only tokens at least this share as likely as the best; 0: off (0)")
+      ->group(sampling)
+      ->excludes(greedy);
+  if (!verb.parse(arguments)) return 0;
+  const CommonOptions& common = verb.common();
+  options.sampling.seed = common.seed;
+  if (options.greedy) options.sampling.temperature = 0;
+  Sampler{options.sampling};  // refuses impossible settings before anything is loaded
+  Result result(arguments, common);
+
+  const std::shared_ptr<const Model> model = Model::load(options.model.model);
+  const auto tokenizer = load_tokenizer_for(*model, options.model);
+  const std::string given = prompt_of(options);
+  ThreadPool pool(common.threads);
+  Session session(model, pool);
+  if (!options.plan.empty()) session.set_ffn_hook(plan_hook(*model, options.plan));
+
+  const Generated made = generate(session, *tokenizer, start_tokens(*tokenizer, *model, given), options, !common.json);
+  if (!common.json && isatty(STDOUT_FILENO) != 0 && !made.text.ends_with('\n')) print("\n");
+  if (options.stats && !common.quiet) {
+    note(fmt::format("prompt    {} tokens in {}, {} tokens/s", made.prompt_tokens, format_seconds(made.prefill_seconds),
+                     format_number(per_second(made.prompt_tokens, made.prefill_seconds), 3)));
+    note(fmt::format("text      {} tokens in {}, {} tokens/s; stopped: {}", made.tokens, format_seconds(made.decode_seconds),
+                     format_number(per_second(made.tokens, made.decode_seconds), 3), made.stop_reason));
+    note(fmt::format("weights   {}, {} parameters; {} threads", format_bytes(static_cast<double>(model->weight_bytes())),
+                     format_count(static_cast<double>(model->parameters())), pool.threads()));
+  }
+  result.finish("run", result_json(made, given, options, *model, pool.threads()));
+  return 0;
+}
+
+}  // namespace torpor::apps
