@@ -2,7 +2,7 @@
 
 usage: unpack_libtorch.py WHEELS DESTINATION
 
-DESTINATION gets include/, lib/ and licenses/. The file `complete` is written last.
+DESTINATION gets include/, lib/ and licenses/. The file `complete` is written last; scripts/setup compares its text.
 """
 
 import pathlib
@@ -10,10 +10,14 @@ import shutil
 import sys
 import zipfile
 
-# wheel name's start -> how its files are placed; a folder ends with a slash
+# Wheel name's start -> how its files are placed; a folder ends with a slash. Of the headers only LibTorch's own: the wheel
+# also carries other versions of fmt, oneDNN and protobuf, which would hide the ones that Torpor links.
 WANTED = {
     "torch-": {
-        "torch/include/": "include/",
+        "torch/include/ATen/": "include/ATen/",
+        "torch/include/c10/": "include/c10/",
+        "torch/include/caffe2/": "include/caffe2/",
+        "torch/include/torch/": "include/torch/",
         "torch/lib/libtorch_cpu.so": "lib/libtorch_cpu.so",
         "torch/lib/libc10.so": "lib/libc10.so",
         "torch/lib/libgomp.so.1": "lib/libgomp.so.1",
@@ -62,7 +66,7 @@ def main():
         if unused:
             sys.exit(f"unpack_libtorch: {found[0].name} lacks {', '.join(sorted(unused))}")
         found[0].unlink()
-    (destination / "complete").write_text("LibTorch 2.11.0\n")
+    (destination / "complete").write_text("LibTorch 2.11.0 without foreign headers\n")
 
 
 if __name__ == "__main__":
