@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/activity/plan.h"
 #include "core/base/error.h"
 
 namespace torpor::apps {
@@ -15,12 +16,27 @@ fs::path find_tokenizer(const Model& model, const fs::path& path) {
   const std::string sized = fmt::format("tok{}.bin", model.config().vocab_size);
   for (const std::string& name : {sized, std::string("tokenizer.bin"), std::string("tokenizer.model")})
     if (fs::exists(folder / name)) return folder / name;
-  throw BadInput("{}: a llama2.c checkpoint has no tokenizer inside, and {}, tokenizer.bin and tokenizer.model are not beside "
-                 "it. Name one with --tokenizer",
-                 path.string(), sized);
+  throw BadInput(
+      "{}: a llama2.c checkpoint has no tokenizer inside, and {}, tokenizer.bin and tokenizer.model are not beside "
+      "it. Name one with --tokenizer",
+      path.string(), sized);
 }
 
 }  // namespace
+
+void add_activation_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--activation", options.activation,
+                 "Activation function to use where the model's files name the wrong one: relu, relu2, silu, …")
+      ->type_name("NAME");
+}
+
+void add_model_options(CLI::App& app, ModelOptions& options, bool required) {
+  app.add_option("MODEL", options.model, "Hugging Face folder, .gguf file or llama2.c checkpoint (.bin)")
+      ->required(required);
+  app.add_option("--tokenizer", options.tokenizer, "The model's tokenizer, where it is not inside or beside the model")
+      ->type_name("FILE");
+  add_activation_option(app, options);
+}
 
 std::unique_ptr<const Tokenizer> load_tokenizer_for(const Model& model, const ModelOptions& options) {
   const fs::path path = options.tokenizer.empty() ? find_tokenizer(model, options.model) : options.tokenizer;
@@ -29,6 +45,14 @@ std::unique_ptr<const Tokenizer> load_tokenizer_for(const Model& model, const Mo
     throw BadInput("{}: this tokenizer has {} tokens, the model {} knows {}. Name the model's own with --tokenizer",
                    path.string(), tokenizer->vocab_size(), options.model.string(), model.config().vocab_size);
   return tokenizer;
+}
+
+std::unique_ptr<RuleMask> load_plan_for(const Model& model, const fs::path& path, ThreadPool& pool) {
+  const SparsityPlan plan = read_plan(path);
+  if (const auto fits = plan_fits(plan, facts_of(model)); !fits) throw BadInput("{}: {}", path.string(), fits.reason());
+  std::vector<SelectionRule> rules;
+  for (const PlanLayer& layer : plan.layers) rules.push_back(layer.rule);
+  return std::make_unique<RuleMask>(model, rules, pool);
 }
 
 }  // namespace torpor::apps

@@ -1,23 +1,36 @@
-// What the verbs load: a model, its tokenizer, a machine's worth of threads; and a timer for what they tell.
+// What the verbs load: a model and its tokenizer.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <string>
 
 #include "core/text/tokenizer.h"
 #include "engine/models/model.h"
+#include "engine/profile/evaluate.h"
 
 namespace torpor::apps {
 
 struct ModelOptions {
   std::filesystem::path model;
   std::filesystem::path tokenizer;  // empty: the model's own
+  std::string activation;           // overrides what the model's files say
+
+  LoadOptions load() const { return {.activation_override = activation}; }
 };
+
+/// MODEL and, where a verb needs the weights, --tokenizer and --activation.
+void add_model_options(CLI::App& app, ModelOptions& options, bool required = true);
+/// --activation alone.
+void add_activation_option(CLI::App& app, ModelOptions& options);
 
 /// The tokenizer that was named, else the one inside or beside the model: a Hugging Face folder and a GGUF file have
 /// theirs; beside a llama2.c checkpoint tok<vocabulary>.bin, tokenizer.bin and tokenizer.model are looked for.
 /// Throws BadInput where there is none, and where it does not fit the model.
 std::unique_ptr<const Tokenizer> load_tokenizer_for(const Model& model, const ModelOptions& options);
+
+/// A plan made ready for this model. Throws BadInput: damaged, or made for another model (it says what differs).
+std::unique_ptr<RuleMask> load_plan_for(const Model& model, const std::filesystem::path& plan, ThreadPool& pool);
 
 }  // namespace torpor::apps

@@ -22,7 +22,7 @@ class HelpLayout : public CLI::Formatter {
       : usage_(std::move(usage)), examples_(std::move(examples)) {}
 
   std::string make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const override {
-    std::string text = wrapped(app->get_description(), kTerminalWidth, 0) + "\n\nUsage: " + usage_ + "\n";
+    std::string text = wrapped(app->get_description()) + "\n\nUsage: " + usage_ + "\n";
     std::vector<std::string> groups = app->get_groups();
     std::stable_partition(groups.begin(), groups.end(), [](const std::string& group) { return group != kGeneral; });
     text += section("Arguments", app->get_options([](const CLI::Option* option) { return option->get_positional(); }));
@@ -197,7 +197,7 @@ CLI::Option* add_share_option(CLI::App& app, const std::string& name, std::optio
             const bool percent = text.ends_with('%');
             const auto number = whole_number<double>(std::string_view(text).substr(0, text.size() - (percent ? 1 : 0)));
             const double value = number.value_or(-1) / (percent ? 100 : 1);
-            if (!(value > 0 && value < 1))
+            if (!(value >= 0 && std::isfinite(value)) || (!percent && value >= 1))
               throw CLI::ValidationError(name, fmt::format("expected a share like 1% or 0.01, found \"{}\"", text));
             share = value;
           },

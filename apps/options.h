@@ -55,7 +55,7 @@ CLI::Option* add_integer_option(CLI::App& app, const std::string& name, T& value
 /// A finite number. Its range is the library's business.
 CLI::Option* add_number_option(CLI::App& app, const std::string& name, float& value, const std::string& help);
 
-/// A share between 0 and 1 (both excluded): "1%" or "0.01". Stays unset if not given.
+/// A share: "1%" or "0.01"; a bare "1" is refused, since it may mean either. Stays unset if not given.
 CLI::Option* add_share_option(CLI::App& app, const std::string& name, std::optional<double>& share,
                               const std::string& help);
 

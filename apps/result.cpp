@@ -2,8 +2,12 @@
 
 #include <unistd.h>
 
+#include <memory>
+#include <utility>
+
 #include "apps/terminal.h"
 #include "core/base/atomic_file.h"
+#include "core/base/interrupt.h"
 
 namespace torpor::apps {
 namespace fs = std::filesystem;
@@ -11,7 +15,8 @@ namespace fs = std::filesystem;
 ResultFolder::ResultFolder(const fs::path& folder) : folder_(folder) {
   if (folder_.empty()) return;
   std::error_code code;
-  for (fs::path at = fs::absolute(folder_).lexically_normal(); !at.empty() && !fs::exists(at, code); at = at.parent_path())
+  for (fs::path at = fs::absolute(folder_).lexically_normal(); !at.empty() && !fs::exists(at, code);
+       at = at.parent_path())
     if (at.has_filename()) made_.push_back(at);
   make_writable_folder(folder_);
 }
@@ -27,17 +32,45 @@ Result::Result(const std::string& verb, std::span<const std::string> arguments, 
   manifest_.seed = common.seed;
 }
 
-void Result::finish(const Json& json, int threads) {
-  if (!folder().empty()) {
-    clock_.finish(manifest_);
-    manifest_.threads = threads;
-    manifest_.outputs.push_back({"result", verb_ + ".json"});
-    write_json(folder() / (verb_ + ".json"), json);
-    write_json(folder() / "manifest.json", manifest_json(manifest_));
-  }
-  if (common_.json) print_json(json);
+void Result::add_file(const std::string& role, const std::string& name, std::string content) {
+  manifest_.outputs.push_back({role, name});
+  files_.emplace_back(name, std::move(content));
 }
 
-void print_json(const Json& json) { print(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); }
+void Result::add_json(const std::string& role, const std::string& name, const Json& json) {
+  add_file(role, name, json_text(json));
+}
+
+Json Result::add_manifest(int threads, const std::vector<ManifestOutput>& later) {
+  clock_.finish(manifest_);
+  manifest_.threads = threads;
+  manifest_.outputs.insert(manifest_.outputs.end(), later.begin(), later.end());
+  Json json = manifest_json(manifest_);
+  files_.emplace_back("manifest.json", json_text(json));
+  return json;
+}
+
+void Result::write() {
+  check_interrupt();
+  std::vector<std::unique_ptr<AtomicFile>> written;
+  for (const auto& [name, content] : files_) {
+    written.push_back(std::make_unique<AtomicFile>(folder() / name));
+    written.back()->append(content);
+  }
+  for (const auto& file : written) file->commit();
+}
+
+void Result::finish(const Json& json, int threads) {
+  if (!folder().empty()) {
+    add_manifest(threads, {{"result", verb_ + ".json"}});
+    files_.emplace_back(verb_ + ".json", json_text(json));
+    write();
+  }
+  if (common_.json) print(json_text(json));
+}
+
+std::string json_text(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 }  // namespace torpor::apps

@@ -1,4 +1,5 @@
-// Where a verb's result goes: JSON on standard output, files in a folder, with the manifest that says how they were made.
+// Where a verb's result goes: JSON on standard output, files in a folder, with the manifest that says how they were
+// made.
 #pragma once
 
 #include <filesystem>
@@ -34,10 +35,21 @@ class Result {
  public:
   Result(const std::string& verb, std::span<const std::string> arguments, const CommonOptions& common);
 
-  void add_input(ManifestInput input) { manifest_.inputs.push_back(std::move(input)); }
+  /// Empty if nothing is to be written.
   const std::filesystem::path& folder() const { return folder_.path(); }
 
-  /// Prints `json` if --json was given; with -o writes VERB.json and then manifest.json. Throws IoError.
+  void add_input(ManifestInput input) { manifest_.inputs.push_back(std::move(input)); }
+  void add_file(const std::string& role, const std::string& name, std::string content);
+  void add_json(const std::string& role, const std::string& name, const Json& json);
+  /// Stops the clock and adds manifest.json, which names everything added so far and what `later` names.
+  Json add_manifest(int threads, const std::vector<ManifestOutput>& later = {});
+
+  /// Writes what was added: first all of it under temporary names, then each gets its own, in the order in which they
+  /// were added. So a full disk leaves the old result, and the last file is there only if all are.
+  /// Throws IoError, Interrupted.
+  void write();
+
+  /// For verbs with one result: prints it if --json was given; with -o writes VERB.json and manifest.json.
   void finish(const Json& json, int threads);
 
  private:
@@ -46,9 +58,10 @@ class Result {
   ResultFolder folder_;
   ManifestClock clock_;
   Manifest manifest_;
+  std::vector<std::pair<std::string, std::string>> files_;  // name, content
 };
 
-/// JSON as --json prints it: indented, text that is not UTF-8 replaced, a newline at the end.
-void print_json(const Json& json);
+/// JSON as it is printed and written: indented, text that is not UTF-8 replaced, a newline at the end.
+std::string json_text(const Json& json);
 
 }  // namespace torpor::apps

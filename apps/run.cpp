@@ -42,10 +42,14 @@ struct Generated {
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 /// Ratio for a rate; 0 where there was no time to measure.
-double per_second(std::int64_t count, double seconds) { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
+double per_second(std::int64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+}
 
 std::string prompt_of(const RunOptions& options) {
   if (options.prompt_file.empty()) return options.prompt;
@@ -68,7 +72,8 @@ Generated generate(Session& session, const Tokenizer& tokenizer, const std::vect
   const ModelConfig& config = session.model().config();
   const std::int64_t room = session.context() - static_cast<std::int64_t>(start.size());
   if (room < 0)
-    throw BadInput("the prompt has {} tokens, the model's context {}. Shorten the prompt", start.size(), session.context());
+    throw BadInput("the prompt has {} tokens, the model's context {}. Shorten the prompt", start.size(),
+                   session.context());
 
   Generated made;
   made.prompt_tokens = static_cast<std::int64_t>(start.size());
@@ -105,8 +110,9 @@ Generated generate(Session& session, const Tokenizer& tokenizer, const std::vect
       break;
     }
     if (next >= tokenizer.vocab_size())
-      throw BadInput("the model chose token {}, the tokenizer knows {}: it is not this model's. Name another with --tokenizer",
-                     next, tokenizer.vocab_size());
+      throw BadInput(
+          "the model chose token {}, the tokenizer knows {}: it is not this model's. Name another with --tokenizer",
+          next, tokenizer.vocab_size());
     ++made.tokens;
     show(detokenizer.push(next));
     if (session.position(0) >= session.context()) {
@@ -121,11 +127,12 @@ Generated generate(Session& session, const Tokenizer& tokenizer, const std::vect
 }
 
 Json result_json(const Generated& made, const std::string& prompt, const RunOptions& options, const Model& model,
-                 int threads) {
+                 const RuleMask* mask, int threads) {
   const SamplingOptions& sampling = options.sampling;
   return {{"model", options.model.model.string()},
           {"model_fingerprint", model.fingerprint()},
           {"plan", options.plan.empty() ? Json(nullptr) : Json(options.plan.string())},
+          {"density", mask == nullptr ? Json(nullptr) : Json(mask->density())},
           {"prompt", prompt},
           {"text", made.text},
           {"prompt_tokens", made.prompt_tokens},
@@ -147,7 +154,8 @@ Json result_json(const Generated& made, const std::string& prompt, const RunOpti
 
 int run(std::span<const std::string> arguments) {
   RunOptions options;
-  VerbOptions verb("run", "Write text with a language model. The text streams to standard output, and nothing else does.",
+  VerbOptions verb("run",
+                   "Write text with a language model. The text streams to standard output, and nothing else does.",
                    "MODEL [--prompt TEXT] [options]",
                    {"torpor run stories260K.bin --tokenizer tok512.bin --greedy --max-tokens 200",
                     "torpor run MODEL --prompt \"Once upon a time\" --temperature 0.8 --seed 7 --stats",
@@ -155,13 +163,15 @@ int run(std::span<const std::string> arguments) {
   CLI::App& app = verb.app();
   options.sampling.temperature = 0.8F;
   add_model_options(app, options.model);
-  CLI::Option* prompt = app.add_option("--prompt", options.prompt, "Text to continue; without one it starts from nothing");
+  CLI::Option* prompt =
+      app.add_option("--prompt", options.prompt, "Text to continue; without one it starts from nothing");
   prompt->type_name("TEXT");
   app.add_option("--prompt-file", options.prompt_file, "The same from a file, or - for standard input")
       ->type_name("FILE")
       ->excludes(prompt);
   app.add_flag("--no-prompt-echo", options.no_prompt_echo, "Write only what follows the prompt");
-  add_integer_option(app, "--max-tokens", options.max_tokens, 1, INT32_MAX, "Stop after so many tokens (when the context is full)");
+  add_integer_option(app, "--max-tokens", options.max_tokens, 1, INT32_MAX,
+                     "Stop after so many tokens (when the context is full)");
   app.add_option("--plan", options.plan, "Skip what this plan of `torpor profile` says")->type_name("FILE");
   app.add_flag("--stats", options.stats, "Tell times and rates on standard error");
 
@@ -174,10 +184,12 @@ int run(std::span<const std::string> arguments) {
   add_integer_option(app, "--top-k", options.sampling.top_k, 0, INT32_MAX, "Only the K most likely tokens; 0: off (0)")
       ->group(sampling)
       ->excludes(greedy);
-  add_number_option(app, "--top-p", options.sampling.top_p, "Only the most likely tokens that hold this probability; 1: off (1)")
+  add_number_option(app, "--top-p", options.sampling.top_p,
+                    "Only the most likely tokens that hold this probability; 1: off (1)")
       ->group(sampling)
       ->excludes(greedy);
-  add_number_option(app, "--min-p", options.sampling.min_p, "Only tokens at least this share as likely as the best; 0: off (0)")
+  add_number_option(app, "--min-p", options.sampling.min_p,
+                    "Only tokens at least this share as likely as the best; 0: off (0)")
       ->group(sampling)
       ->excludes(greedy);
   if (!verb.parse(arguments)) return 0;
@@ -185,26 +197,36 @@ int run(std::span<const std::string> arguments) {
   options.sampling.seed = common.seed;
   if (options.greedy) options.sampling.temperature = 0;
   Sampler{options.sampling};  // refuses impossible settings before anything is loaded
-  Result result(arguments, common);
+  Result result("run", arguments, common);
 
-  const std::shared_ptr<const Model> model = Model::load(options.model.model);
+  const std::shared_ptr<const Model> model = Model::load(options.model.model, options.model.load());
   const auto tokenizer = load_tokenizer_for(*model, options.model);
   const std::string given = prompt_of(options);
   ThreadPool pool(common.threads);
   Session session(model, pool);
-  if (!options.plan.empty()) session.set_ffn_hook(plan_hook(*model, options.plan));
+  std::unique_ptr<RuleMask> mask;
+  if (!options.plan.empty()) {
+    mask = load_plan_for(*model, options.plan, pool);
+    session.set_ffn_hook(mask->hook());
+  }
 
   const Generated made = generate(session, *tokenizer, start_tokens(*tokenizer, *model, given), options, !common.json);
   if (!common.json && isatty(STDOUT_FILENO) != 0 && !made.text.ends_with('\n')) print("\n");
   if (options.stats && !common.quiet) {
     note(fmt::format("prompt    {} tokens in {}, {} tokens/s", made.prompt_tokens, format_seconds(made.prefill_seconds),
                      format_number(per_second(made.prompt_tokens, made.prefill_seconds), 3)));
-    note(fmt::format("text      {} tokens in {}, {} tokens/s; stopped: {}", made.tokens, format_seconds(made.decode_seconds),
+    note(fmt::format("text      {} tokens in {}, {} tokens/s; stopped: {}", made.tokens,
+                     format_seconds(made.decode_seconds),
                      format_number(per_second(made.tokens, made.decode_seconds), 3), made.stop_reason));
-    note(fmt::format("weights   {}, {} parameters; {} threads", format_bytes(static_cast<double>(model->weight_bytes())),
+    note(fmt::format("weights   {}, {} parameters; {} threads",
+                     format_bytes(static_cast<double>(model->weight_bytes())),
                      format_count(static_cast<double>(model->parameters())), pool.threads()));
+    if (mask)
+      note(fmt::format("neurons   {} computed under {}; they are masked, not yet skipped: no faster in this version",
+                       format_share(mask->density()), options.plan.string()));
   }
-  result.finish("run", result_json(made, given, options, *model, pool.threads()));
+  result.add_input({"model", options.model.model.string(), model->weight_bytes(), model->fingerprint()});
+  result.finish(result_json(made, given, options, *model, mask.get(), pool.threads()), pool.threads());
   return 0;
 }
 

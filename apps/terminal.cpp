@@ -72,31 +72,26 @@ std::string dim(std::string_view text) {
   return coloured() ? fmt::format("\x1b[2m{}\x1b[0m", text) : std::string(text);
 }
 
-std::string wrapped(std::string_view text, std::size_t width, std::size_t indent) {
+std::string wrapped(std::string_view text, std::size_t width) {
   std::string lines;
   std::size_t used = 0;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find(' '), text.size());
     const std::string_view word = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
-    if (used > 0 && used + 1 + columns(word) > width - (lines.find('\n') == std::string::npos ? 0 : indent)) {
-      lines += "\n" + std::string(indent, ' ');
-      used = 0;
-    } else if (used > 0) {
-      lines += ' ';
-      ++used;
-    }
+    const bool fits = used + 1 + columns(word) <= width;
+    if (used > 0) lines += fits ? ' ' : '\n';
+    used = used > 0 && fits ? used + 1 + columns(word) : columns(word);
     lines += word;
-    used += columns(word);
   }
   return lines;
 }
 
 std::string hanging(const std::string& name, std::string_view text, std::size_t column, std::size_t width) {
-  const bool fits = columns(name) + 2 <= column;
+  const bool fits = columns(name) < column;
   std::string line = name;
   line += fits ? std::string(column - columns(name), ' ') : "\n" + std::string(column, ' ');
-  std::string body = wrapped(text, width - column, 0);
+  std::string body = wrapped(text, width - column);
   for (std::size_t at = body.find('\n'); at != std::string::npos; at = body.find('\n', at + 1))
     body.insert(at + 1, column, ' ');
   return line + body + "\n";

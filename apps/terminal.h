@@ -28,8 +28,8 @@ void note(std::string_view line);
 std::string bold(std::string_view text);
 std::string dim(std::string_view text);
 
-/// Words of `text` in lines of at most `width`, each but the first indented.
-std::string wrapped(std::string_view text, std::size_t width, std::size_t indent);
+/// Words of `text` in lines of at most `width`.
+std::string wrapped(std::string_view text, std::size_t width = kTerminalWidth);
 /// `name`, then `text` in a column of its own that starts at `column`; ends with a newline.
 std::string hanging(const std::string& name, std::string_view text, std::size_t column, std::size_t width);
 
