@@ -393,6 +393,10 @@ std::int64_t Session::context() const {
   return state_->context;
 }
 
+int Session::sequences() const {
+  return static_cast<int>(state_->lengths.size());
+}
+
 std::int64_t Session::position(int sequence) const {
   state_->check_sequence(sequence, "position");
   return state_->lengths[static_cast<std::size_t>(sequence)];

@@ -50,6 +50,7 @@ class Session {
   const Model& model() const;
   std::int64_t position(int sequence) const;  // tokens in the cache
   std::int64_t context() const;
+  int sequences() const;
   void clear(int sequence);
   /// Forgets all but the first `length` tokens.
   void truncate(int sequence, std::int64_t length);

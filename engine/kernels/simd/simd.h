@@ -1,0 +1,28 @@
+// The kernels of dense.h for every instruction set that the compiler offers (SSE4, AVX2, AVX-512, NEON), chosen at run
+// time by Highway. Internal: arguments were checked by dense.cpp. Shapes as in dense.h. All on the calling thread unless
+// they take a pool.
+#pragma once
+
+#include "engine/kernels/dense.h"
+
+namespace torpor::simd {
+
+void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps, float* y);
+void layer_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset,
+                std::span<const float> bias, float eps, float* y);
+
+void activate(Activation activation, float* x, std::int64_t n);
+void activate_gated(Activation activation, float* gate, const float* up, std::int64_t n);
+void add(float* x, const float* y, std::int64_t n);
+void soft_cap(float* x, std::int64_t n, float cap);
+void softmax(float* x, std::int64_t n);
+double log_sum_exp(const float* x, std::int64_t n);
+
+/// linear() for few rows: every weight is read once, dequantised in registers.
+void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
+                     ThreadPool& pool);
+
+void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
+               const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool);
+
+}  // namespace torpor::simd
