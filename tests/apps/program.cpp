@@ -83,10 +83,12 @@ Outcome torpor(const std::vector<std::string>& arguments, const Surroundings& su
   bool asked_to_stop = false;
   for (;;) {
     int status = 0;
-    const pid_t ended = ::waitpid(child, &status, WNOHANG);
+    rusage usage{};
+    const pid_t ended = ::wait4(child, &status, WNOHANG, &usage);
     const auto elapsed = std::chrono::steady_clock::now() - start;
     outcome.seconds = std::chrono::duration<double>(elapsed).count();
     if (ended == child) {
+      outcome.peak_kilobytes = usage.ru_maxrss;
       outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
       break;
     }

@@ -15,6 +15,7 @@ struct Outcome {
   int exit_code = -1;  // 128 + signal if a signal ended it; -1 after the time limit
   std::string out, err;
   double seconds = 0;
+  std::int64_t peak_kilobytes = 0;  // of memory
 };
 
 struct Surroundings {

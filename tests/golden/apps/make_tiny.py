@@ -89,13 +89,11 @@ def main():
     (HERE / "text.txt").write_text(held_out)
     expected = expectations(model, tokenizer, held_out)
     ids = expected.pop("text_tokens")
-    # Windows of CONTEXT tokens that share nothing: each window's loss sums over its tokens but the first.
-    windows = [ids[i : i + CONTEXT] for i in range(0, len(ids), CONTEXT)]
+    # Windows that share nothing: the token that begins a text, then CONTEXT - 1 tokens of it, all of them predicted.
+    windows = [[0] + ids[i : i + CONTEXT - 1] for i in range(0, len(ids), CONTEXT - 1)]
     losses = []
     with torch.no_grad():
         for window in windows:
-            if len(window) < 2:
-                continue
             logits = model(torch.tensor([window])).logits[0].double()
             losses.append(float(torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(window[1:]), reduction="sum")))
     expected["eval"] = {"tokens": len(ids), "bytes": len(held_out.encode()), "window": CONTEXT,

@@ -1,0 +1,409 @@
+// What each verb prints and writes, on a small trained model whose right answers come from transformers
+// (tests/golden/apps/make_tiny.py).
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "tests/apps/files.h"
+#include "tests/apps/program.h"
+#include "tests/test_support.h"
+
+namespace torpor::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::IsSupersetOf;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+std::string tiny() {
+  return golden("apps/tiny");
+}
+Json expected() {
+  return Json::parse(read_all(golden("apps/expected.json")));
+}
+
+Outcome must(const std::vector<std::string>& arguments, const Surroundings& surroundings = {}) {
+  Outcome outcome = torpor(arguments, surroundings);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  return outcome;
+}
+
+std::size_t columns(const std::string& line) {
+  return static_cast<std::size_t>(
+      std::count_if(line.begin(), line.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+void expect_for_people(const std::string& text) {
+  EXPECT_THAT(text, Not(HasSubstr("\x1b"))) << "no colour where standard output is no terminal";
+  for (const std::string& line : lines_of(text)) {
+    EXPECT_LE(columns(line), 100U) << line;
+    EXPECT_THAT(line, Not(::testing::EndsWith(" ")));
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+TEST(Inspect, CountsWhatIsInTheFile) {
+  std::int64_t parameters = 0, ffn = 0, tensors = 0;
+  const std::string file = read_all(golden("apps/tiny/model.safetensors"));
+  std::uint64_t length = 0;
+  std::memcpy(&length, file.data(), 8);
+  const Json header = Json::parse(file.substr(8, length));
+  for (const auto& [name, tensor] : header.items()) {
+    if (name == "__metadata__") continue;
+    std::int64_t n = 1;
+    for (const auto& size : tensor["shape"]) n *= size.get<std::int64_t>();
+    parameters += n;
+    ++tensors;
+    if (name.find(".mlp.") != std::string::npos) ffn += 4 * n;
+  }
+  const Json json = Json::parse(must({"inspect", tiny(), "--json"}).out);
+  EXPECT_EQ(json["parameters"], parameters);
+  EXPECT_EQ(json["bytes"], 4 * parameters);
+  EXPECT_EQ(json["tensors"], tensors);
+  EXPECT_EQ(json["ffn_bytes_per_token"], ffn);
+  EXPECT_EQ(json["bytes_per_token"], 4 * parameters) << "tied: the whole embedding is read as the unembedding";
+  EXPECT_EQ(json["layers"].size(), 2U);
+  EXPECT_EQ(json["layers"][1]["activation"], "relu");
+  EXPECT_EQ(json["layers"][1]["exact_zeros"], true);
+  EXPECT_EQ(json["layers"][1]["bytes_per_neuron"], 3 * 32 * 4);
+  EXPECT_EQ(json["d_ff"], 88);
+}
+
+TEST(Inspect, ShowsTheFactsToPeople) {
+  const Outcome outcome = must({"inspect", tiny()});
+  EXPECT_THAT(outcome.err, IsEmpty());
+  expect_for_people(outcome.out);
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("llama, 2 layers"), HasSubstr("embedding"), HasSubstr("attention"),
+                                 HasSubstr("relu, gated"), HasSubstr("the most that skipping can save"),
+                                 HasSubstr("torpor profile " + tiny())));
+}
+
+TEST(Inspect, WritesItsResultWithAManifest) {
+  const TemporaryFolder folder;
+  must({"inspect", tiny(), "-o", folder / "new" / "results"});
+  EXPECT_THAT(names_in(folder / "new" / "results"), ElementsAre("inspect.json", "manifest.json"));
+  const Json manifest = Json::parse(read_all(folder / "new" / "results" / "manifest.json"));
+  EXPECT_THAT(manifest["command_line"].get<std::string>(), StartsWith("torpor inspect "));
+  EXPECT_EQ(manifest["inputs"][0]["role"], "model");
+  EXPECT_EQ(Json::parse(read_all(folder / "new" / "results" / "inspect.json")),
+            Json::parse(must({"inspect", tiny(), "--json"}).out));
+}
+
+// A file of 4 GB that takes no space on disk: only its header and its end exist.
+TEST(Inspect, TakesNoTimeAndNoMemoryForFourGigabytes) {
+  const TemporaryFolder folder;
+  const std::int64_t d = 2048, ff = 8192, vocab = 64000, layers = 17;
+  Json header;
+  std::int64_t at = 0;
+  const auto add = [&](const std::string& name, std::vector<std::int64_t> shape) {
+    std::int64_t bytes = 4;
+    for (const std::int64_t n : shape) bytes *= n;
+    header[name] = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", {at, at + bytes}}};
+    at += bytes;
+  };
+  add("model.embed_tokens.weight", {vocab, d});
+  for (std::int64_t l = 0; l < layers; ++l) {
+    const std::string layer = "model.layers." + std::to_string(l) + ".";
+    for (const char* part : {"q", "k", "v", "o"}) add(layer + "self_attn." + part + "_proj.weight", {d, d});
+    add(layer + "mlp.gate_proj.weight", {ff, d});
+    add(layer + "mlp.up_proj.weight", {ff, d});
+    add(layer + "mlp.down_proj.weight", {d, ff});
+    add(layer + "input_layernorm.weight", {d});
+    add(layer + "post_attention_layernorm.weight", {d});
+  }
+  add("model.norm.weight", {d});
+  ASSERT_GT(at, std::int64_t{4'000'000'000});
+  const std::string text = header.dump();
+  const std::uint64_t length = text.size();
+  std::string start(8, '\0');
+  std::memcpy(start.data(), &length, 8);
+  write_all(folder / "model.safetensors", start + text);
+  fs::resize_file(folder / "model.safetensors", 8 + length + static_cast<std::uintmax_t>(at));
+  write_all(folder / "config.json", Json{{"model_type", "llama"},
+                                         {"hidden_size", d},
+                                         {"intermediate_size", ff},
+                                         {"num_hidden_layers", layers},
+                                         {"num_attention_heads", 16},
+                                         {"vocab_size", vocab},
+                                         {"max_position_embeddings", 4096},
+                                         {"hidden_act", "silu"},
+                                         {"tie_word_embeddings", true}}
+                                        .dump());
+  double fastest = 10;
+  Outcome outcome;
+  for (int i = 0; i < 5; ++i) {
+    outcome = must({"inspect", folder.path()});
+    fastest = std::min(fastest, outcome.seconds);
+  }
+  EXPECT_THAT(outcome.out, HasSubstr("17 layers"));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(fastest, 0.1);
+  EXPECT_LT(outcome.peak_kilobytes, 50'000);
+#endif
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+TEST(Run, WritesTheTextThatTransformersWrites) {
+  const Json golden_texts = expected()["greedy"];
+  for (const Json& wanted : golden_texts) {
+    const auto prompt = wanted["prompt"].get<std::string>();
+    const auto text = wanted["text"].get<std::string>();
+    SCOPED_TRACE(prompt);
+    std::vector<std::string> arguments = {"run", tiny(), "--greedy", "--max-tokens", wanted["tokens"].dump()};
+    if (!prompt.empty()) arguments.insert(arguments.end(), {"--prompt", prompt});
+    const Outcome outcome = must(arguments);
+    EXPECT_EQ(outcome.out, prompt + text);
+    EXPECT_THAT(outcome.err, IsEmpty());
+    arguments.emplace_back("--no-prompt-echo");
+    EXPECT_EQ(must(arguments).out, text);
+    arguments.emplace_back("--json");
+    const Json json = Json::parse(must(arguments).out);
+    EXPECT_EQ(json["text"], text);
+    EXPECT_EQ(json["prompt"], prompt);
+    EXPECT_EQ(json["prompt_tokens"], wanted["prompt_tokens"]);
+    EXPECT_EQ(json["generated_tokens"], wanted["tokens"]);
+    EXPECT_EQ(json["stop_reason"], "max_tokens");
+    EXPECT_GT(json["tokens_per_second"].get<double>(), 0);
+  }
+}
+
+TEST(Run, FillsTheContextAndStops) {
+  const Json json = Json::parse(must({"run", tiny(), "--greedy", "--json"}).out);
+  EXPECT_EQ(json["stop_reason"], "context_full");
+  // One token begins the text; the last of the 64 that are in the cache predicts one more.
+  EXPECT_EQ(json["generated_tokens"], 64);
+}
+
+TEST(Run, TakesThePromptFromAFileOrStandardInput) {
+  const TemporaryFolder folder;
+  write_all(folder / "prompt.txt", "ROMEO:");
+  const std::string wanted = must({"run", tiny(), "--greedy", "--prompt", "ROMEO:", "--max-tokens", "9"}).out;
+  EXPECT_EQ(must({"run", tiny(), "--greedy", "--prompt-file", folder / "prompt.txt", "--max-tokens", "9"}).out, wanted);
+  Surroundings surroundings;
+  surroundings.input = "ROMEO:";
+  EXPECT_EQ(must({"run", tiny(), "--greedy", "--prompt-file", "-", "--max-tokens", "9"}, surroundings).out, wanted);
+}
+
+TEST(Run, GivesTheSameTextForTheSameSeedOnAnyNumberOfThreads) {
+  const std::vector<std::string> base = {"run", tiny(), "--temperature", "1.2", "--max-tokens", "40"};
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = base;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return must(arguments).out;
+  };
+  const std::string one = with({"--seed", "1"});
+  EXPECT_EQ(with({"--seed", "1", "--threads", "1"}), one);
+  EXPECT_EQ(with({"--seed", "1", "--threads", "3"}), one);
+  EXPECT_NE(with({"--seed", "2"}), one);
+  EXPECT_EQ(with({"--seed", "2", "--top-k", "1"}), with({"--seed", "1", "--top-k", "1"}));
+}
+
+TEST(Run, TellsRatesOnStandardErrorOnlyWhenAsked) {
+  const Outcome outcome = must({"run", tiny(), "--greedy", "--max-tokens", "5", "--stats"});
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("tokens/s"), HasSubstr("5 tokens")));
+  EXPECT_EQ(outcome.out, must({"run", tiny(), "--greedy", "--max-tokens", "5"}).out);
+}
+
+TEST(Run, ReportsAFullStandardOutput) {
+  Surroundings surroundings;
+  surroundings.out_to = "/dev/full";
+  const Outcome outcome = torpor({"run", tiny(), "--greedy"}, surroundings);
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("No space left on device"));
+}
+
+TEST(Run, EndsQuietlyWhenItsReaderIsGone) {
+  Surroundings surroundings;
+  surroundings.close_out_early = true;
+  const Outcome outcome = must({"run", tiny(), "--greedy"}, surroundings);
+  EXPECT_THAT(outcome.err, IsEmpty());
+}
+
+TEST(Run, ReproducesStories260KByteForByte) {
+  TORPOR_DATA_OR_SKIP(model, "lm/stories260K/stories260K.bin");
+  TORPOR_DATA_OR_SKIP(tokenizer, "lm/stories260K/tok512.bin");
+  TORPOR_DATA_OR_SKIP(wanted, "lm/stories260K/expected_greedy_200.txt");
+  EXPECT_EQ(must({"run", model, "--tokenizer", tokenizer, "--greedy", "--max-tokens", "200"}).out, read_all(wanted));
+  EXPECT_EQ(must({"run", model, "--greedy", "--max-tokens", "200"}).out, read_all(wanted))
+      << "tok512.bin lies beside it";
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+TEST(Eval, MeasuresTheLossThatTransformersMeasures) {
+  const Json wanted = expected()["eval"];
+  const Outcome outcome = must({"eval", tiny(), "--text", tiny_text(), "--json"});
+  const Json json = Json::parse(outcome.out);
+  const double loss = wanted["loss_nats"].get<double>() / wanted["predicted_tokens"].get<double>();
+  EXPECT_EQ(json["tokens"], wanted["predicted_tokens"]);
+  EXPECT_EQ(json["bytes"], wanted["bytes"]);
+  EXPECT_EQ(json["window"], wanted["window"]);
+  EXPECT_NEAR(json["loss_nats_per_token"].get<double>(), loss, 1e-5 * loss);
+  EXPECT_NEAR(json["perplexity"].get<double>(), std::exp(loss), 1e-4 * std::exp(loss));
+  EXPECT_NEAR(json["bits_per_byte"].get<double>(),
+              wanted["loss_nats"].get<double>() / std::log(2) / wanted["bytes"].get<double>(), 1e-4);
+  EXPECT_LT(json["perplexity_ci95"][0].get<double>(), json["perplexity"].get<double>());
+  EXPECT_GT(json["perplexity_ci95"][1].get<double>(), json["perplexity"].get<double>());
+  EXPECT_TRUE(json["plan"].is_null());
+}
+
+TEST(Eval, ShowsItToPeople) {
+  const Outcome outcome = must({"eval", tiny(), "--text", tiny_text(), "--max-tokens", "2000", "--quiet"});
+  EXPECT_THAT(outcome.err, IsEmpty());
+  expect_for_people(outcome.out);
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("perplexity"), HasSubstr("bits a byte"), HasSubstr("95 % intervals")));
+}
+
+TEST(Eval, MeasuresAShortTextInOneShortWindow) {
+  const TemporaryFolder folder;
+  write_all(folder / "short.txt", "What say you to this?");
+  const Json json = Json::parse(must({"eval", tiny(), "--text", folder / "short.txt", "--json"}).out);
+  EXPECT_EQ(json["windows"], 1);
+  EXPECT_EQ(json["bytes"], 21);
+  EXPECT_TRUE(json["perplexity_ci95"].is_null());
+}
+
+TEST(Eval, ReadsStandardInput) {
+  Surroundings surroundings;
+  surroundings.input = read_all(tiny_text());
+  const Json piped = Json::parse(must({"eval", tiny(), "--text", "-", "--json"}, surroundings).out);
+  const Json json = Json::parse(must({"eval", tiny(), "--text", tiny_text(), "--json"}).out);
+  EXPECT_EQ(piped["loss_nats_per_token"], json["loss_nats_per_token"]);
+  EXPECT_EQ(piped["text_fingerprint"], json["text_fingerprint"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+class Profiled : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    outcome_ = new Outcome(torpor({"profile", tiny(), "--text", tiny_text(), "-o", results(), "--budget", "2%"}));
+    ASSERT_EQ(outcome_->exit_code, 0) << outcome_->err;
+  }
+  static void TearDownTestSuite() {
+    delete outcome_;
+    delete folder_;
+  }
+  static fs::path results() { return *folder_ / "results"; }
+  static TemporaryFolder* folder_;
+  static Outcome* outcome_;
+};
+TemporaryFolder* Profiled::folder_ = nullptr;
+Outcome* Profiled::outcome_ = nullptr;
+
+TEST_F(Profiled, WritesEverythingOfAResult) {
+  EXPECT_THAT(names_in(results()), ElementsAre("curve.csv", "layers.csv", "manifest.json", "neurons.csv", "plan.json",
+                                               "profile.json", "report.html"));
+  const Json plan = Json::parse(read_all(results() / "plan.json"));
+  const Json profile = Json::parse(read_all(results() / "profile.json"));
+  const Json manifest = Json::parse(read_all(results() / "manifest.json"));
+  EXPECT_EQ(plan["layers"].size(), 2U);
+  EXPECT_EQ(profile["target"]["kind"], "budget");
+  EXPECT_DOUBLE_EQ(profile["target"]["value"].get<double>(), 0.02);
+  EXPECT_LE(profile["chosen"]["perplexity_ratio"].get<double>(), 1.02);
+  EXPECT_GT(profile["chosen"]["sparsity"].get<double>(), profile["chosen"]["exact_zero_sparsity"].get<double>() - 0.01);
+  std::vector<std::string> outputs;
+  for (const Json& output : manifest["outputs"]) outputs.push_back(output["path"]);
+  EXPECT_THAT(outputs, IsSupersetOf({"plan.json", "profile.json", "report.html", "curve.csv"}));
+  EXPECT_THAT(manifest["command_line"].get<std::string>(), HasSubstr("--budget 2%"));
+  const std::string report = read_all(results() / "report.html");
+  EXPECT_THAT(report, AllOf(HasSubstr("<html"), Not(HasSubstr("src=\"http")), Not(HasSubstr("href=\"http"))));
+}
+
+TEST_F(Profiled, SaysWhatCameOutAndWhatIsNext) {
+  expect_for_people(outcome_->out);
+  EXPECT_THAT(outcome_->out, AllOf(HasSubstr("of the neurons can be left out (budget +2.00 %)"),
+                                   HasSubstr("perplexity"), HasSubstr("bytes a token"), HasSubstr("exact zeros"),
+                                   HasSubstr("report  " + (results() / "report.html").string()),
+                                   HasSubstr("torpor eval " + tiny() + " --text OTHER --plan")));
+}
+
+TEST_F(Profiled, GivesAPlanThatEvalAndRunApply) {
+  const Json json =
+      Json::parse(must({"eval", tiny(), "--text", tiny_text(), "--plan", results() / "plan.json", "--json"}).out);
+  const Json profile = Json::parse(read_all(results() / "profile.json"));
+  const Json& plan = json["plan"];
+  // The held-out windows are a part of this text.
+  EXPECT_NEAR(plan["sparsity"].get<double>(), profile["chosen"]["sparsity"].get<double>(), 0.05);
+  EXPECT_NEAR(plan["perplexity_ratio"].get<double>(), profile["chosen"]["perplexity_ratio"].get<double>(), 0.03);
+  EXPECT_NEAR(plan["perplexity"].get<double>() / json["perplexity"].get<double>(),
+              plan["perplexity_ratio"].get<double>(), 1e-9);
+  expect_for_people(must({"eval", tiny(), "--text", tiny_text(), "--plan", results() / "plan.json"}).out);
+  const Json run = Json::parse(
+      must({"run", tiny(), "--greedy", "--max-tokens", "20", "--plan", results() / "plan.json", "--json"}).out);
+  EXPECT_GT(run["density"].get<double>(), 0);
+  EXPECT_LT(run["density"].get<double>(), 1);
+}
+
+TEST_F(Profiled, IsTheSameAgainAndOnOtherThreads) {
+  const fs::path again = *folder_ / "again";
+  must({"profile", tiny(), "--text", tiny_text(), "-o", again, "--budget", "0.02", "--threads", "1", "--quiet"});
+  EXPECT_EQ(read_all(again / "plan.json"), read_all(results() / "plan.json"));
+  EXPECT_EQ(read_all(again / "neurons.csv"), read_all(results() / "neurons.csv"));
+  Json a = Json::parse(read_all(again / "profile.json")), b = Json::parse(read_all(results() / "profile.json"));
+  a.erase("seconds");
+  b.erase("seconds");
+  EXPECT_EQ(a, b);
+}
+
+TEST(Profile, LeavesFilesOfOthersAlone) {
+  const TemporaryFolder folder;
+  write_all(folder / "notes.txt", "mine");
+  fs::create_directory(folder / "sub");
+  must({"profile", tiny(), "--text", tiny_text(), "-o", folder.path(), "--cett", "0.2", "--no-baselines", "--quiet"});
+  EXPECT_EQ(read_all(folder / "notes.txt"), "mine");
+  EXPECT_TRUE(fs::is_directory(folder / "sub"));
+  EXPECT_TRUE(fs::exists(folder / "plan.json"));
+}
+
+TEST(Profile, PrintsJsonAndWritesNothingWithoutAFolder) {
+  const TemporaryFolder folder;
+  Surroundings surroundings;
+  surroundings.folder = folder.path();
+  const Outcome outcome =
+      must({"profile", tiny(), "--text", tiny_text(), "--sparsity", "60%", "--json", "--quiet"}, surroundings);
+  EXPECT_THAT(outcome.err, IsEmpty());
+  const Json json = Json::parse(outcome.out);
+  EXPECT_NEAR(json["chosen"]["sparsity"].get<double>(), 0.6, 0.05);
+  EXPECT_THAT(names_in(folder.path()), IsEmpty());
+}
+
+TEST(Profile, NamesItsFolderAfterTheModelWhereNoneIsGiven) {
+  const TemporaryFolder folder;
+  Surroundings surroundings;
+  surroundings.folder = folder.path();
+  must({"profile", tiny() + "/", "--text", tiny_text(), "--cett", "0.1", "--no-baselines", "--quiet"}, surroundings);
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("torpor-profile-tiny"));
+}
+
+TEST(Profile, WithoutAModelTakesTheOneThatComesWithTorpor) {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "build" / "bin");
+  fs::copy_file(TORPOR_PROGRAM, folder / "build" / "bin" / "torpor");
+  Surroundings surroundings;
+  surroundings.program = folder / "build" / "bin" / "torpor";
+  const Outcome none = torpor({"profile"}, surroundings);
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_THAT(none.err, AllOf(HasSubstr("MODEL is required"), HasSubstr((folder / "models").string())));
+  const Outcome no_text = torpor({"profile", tiny()}, surroundings);
+  EXPECT_EQ(no_text.exit_code, 2);
+  EXPECT_THAT(no_text.err, HasSubstr("--text FILE is required"));
+
+  fs::create_directory(folder / "models");
+  tiny_model(folder / "models" / "tiny");
+  fs::copy_file(tiny_text(), folder / "models" / "text.txt");
+  const Json json =
+      Json::parse(must({"profile", "--json", "--quiet", "--cett", "0.1", "--no-baselines"}, surroundings).out);
+  EXPECT_EQ(json["model"]["name"], "tiny");
+}
+
+}  // namespace
+}  // namespace torpor::testing
