@@ -385,6 +385,8 @@ Session::Session(std::shared_ptr<const Model> model, ThreadPool& pool, const Ses
   state_ = std::make_unique<State>(std::move(model), pool, options);
 }
 Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
 
 const Model& Session::model() const {
   return *state_->model;

@@ -46,6 +46,8 @@ class Session {
  public:
   Session(std::shared_ptr<const Model> model, ThreadPool& pool, const SessionOptions& options = {});
   ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
 
   const Model& model() const;
   std::int64_t position(int sequence) const;  // tokens in the cache
