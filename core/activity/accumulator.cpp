@@ -52,7 +52,8 @@ ActivityAccumulator::ActivityAccumulator(const ActivityOptions& options, std::sh
   cuts_.resize(n);
   for (std::size_t i = 0; i < n; ++i) {
     const float norm = layer_->outgoing_norms[i];
-    if (!(norm >= 0) || !std::isfinite(norm)) throw BadInput("outgoing norm of neuron {}: expected a finite number >= 0, found {}", i, norm);
+    if (!(norm >= 0) || !std::isfinite(norm))
+      throw BadInput("outgoing norm of neuron {}: expected a finite number >= 0, found {}", i, norm);
     cuts_[i] = activation_cut(options_.epsilon, norm);
   }
   magnitude_sum_.assign(n, 0);
@@ -63,12 +64,15 @@ ActivityAccumulator::ActivityAccumulator(const ActivityOptions& options, std::sh
   activation_count_.assign(MagnitudeGrid::kBuckets, 0);
 }
 
-void ActivityAccumulator::add(std::span<const float> values) { add(ActivityRows{values, {}, {}, {}}); }
+void ActivityAccumulator::add(std::span<const float> values) {
+  add(ActivityRows{values, {}, {}, {}});
+}
 
 void ActivityAccumulator::add(const ActivityRows& batch, ThreadPool* pool) {
   const auto n = static_cast<std::size_t>(options_.neurons);
   if (batch.values.size() % n != 0)
-    throw InvalidArgument("[ActivityAccumulator::add] expected rows of {} activations, got {} values", n, batch.values.size());
+    throw InvalidArgument("[ActivityAccumulator::add] expected rows of {} activations, got {} values", n,
+                          batch.values.size());
   const std::size_t rows = batch.values.size() / n;
   for (const std::size_t size : {batch.sequence.size(), batch.position.size(), batch.excluded.size()})
     if (size != 0 && size != rows)
@@ -105,7 +109,8 @@ void ActivityAccumulator::add(const ActivityRows& batch, ThreadPool* pool) {
     TailScratch scratch;
     for (auto k = static_cast<std::size_t>(begin); k < static_cast<std::size_t>(end); ++k) {
       const auto a = batch.values.subspan(static_cast<std::size_t>(counted[k]) * n, n);
-      const auto summary = detail::summarize_row(a.data(), layer_->outgoing_norms.data(), cuts_.data(), options_.neurons, m.data());
+      const auto summary =
+          detail::summarize_row(a.data(), layer_->outgoing_norms.data(), cuts_.data(), options_.neurons, m.data());
       results[k] = {summary.zeros, summary.active, summary.finite};
       if (!summary.finite) return;
       if (summary.max_magnitude > 0)
@@ -125,8 +130,8 @@ void ActivityAccumulator::add(const ActivityRows& batch, ThreadPool* pool) {
     row_work(0, count, 0);
   for (std::size_t k = 0; k < counted.size(); ++k)
     if (!results[k].finite)
-      throw BadInput("layer {}: expected finite activations, found infinity or NaN in row {} after {} tokens", layer_->index,
-                     counted[k], tokens_);
+      throw BadInput("layer {}: expected finite activations, found infinity or NaN in row {} after {} tokens",
+                     layer_->index, counted[k], tokens_);
 
   // 2. Each neuron by itself.
   const auto column_work = [&](long begin, long end, int) {
@@ -162,8 +167,9 @@ void ActivityAccumulator::add(const ActivityRows& batch, ThreadPool* pool) {
 }
 
 void ActivityAccumulator::commit(const TokenTail& tail) {
-  const bool tiny = tail.output_norm <= 0 ||
-                    (norm_tokens_ > 0 && tail.output_norm < kTinyOutput * (norm_sum_ / static_cast<double>(norm_tokens_)));
+  const bool tiny =
+      tail.output_norm <= 0 ||
+      (norm_tokens_ > 0 && tail.output_norm < kTinyOutput * (norm_sum_ / static_cast<double>(norm_tokens_)));
   ++norm_tokens_;
   norm_sum_ += tail.output_norm;
   ++cett_tokens_;
@@ -180,7 +186,8 @@ void ActivityAccumulator::commit(const TokenTail& tail) {
     cett_step_[static_cast<std::size_t>(step.bucket)] += ratio - before;
     before = ratio;
   }
-  for (std::size_t s = 0; s < kMassShares.size(); ++s) mass_sum_[s] += tail.mass_in_top(kMassShares[s], options_.neurons);
+  for (std::size_t s = 0; s < kMassShares.size(); ++s)
+    mass_sum_[s] += tail.mass_in_top(kMassShares[s], options_.neurons);
 }
 
 void ActivityAccumulator::close(const Block& block, BatchMeans& zeros, BatchMeans& active) const {
@@ -194,10 +201,12 @@ void ActivityAccumulator::close_blocks() {
 }
 
 void ActivityAccumulator::merge(const ActivityAccumulator& other) {
-  if (options_.neurons != other.options_.neurons || options_.width != other.options_.width || options_.epsilon != other.options_.epsilon)
-    throw InvalidArgument("[ActivityAccumulator::merge] expected {} neurons, width {} and epsilon {}, got {}, {} and {}",
-                          options_.neurons, options_.width, options_.epsilon, other.options_.neurons, other.options_.width,
-                          other.options_.epsilon);
+  if (options_.neurons != other.options_.neurons || options_.width != other.options_.width ||
+      options_.epsilon != other.options_.epsilon)
+    throw InvalidArgument(
+        "[ActivityAccumulator::merge] expected {} neurons, width {} and epsilon {}, got {}, {} and {}",
+        options_.neurons, options_.width, options_.epsilon, other.options_.neurons, other.options_.width,
+        other.options_.epsilon);
   close_blocks();
   zeros_.merge(other.zeros_);
   active_.merge(other.active_);
@@ -277,7 +286,9 @@ ActivityStatistics ActivityAccumulator::statistics() const {
   return out;
 }
 
-std::int64_t ActivityStatistics::dead_neurons() const { return std::count(frequency.begin(), frequency.end(), 0.0); }
+std::int64_t ActivityStatistics::dead_neurons() const {
+  return std::count(frequency.begin(), frequency.end(), 0.0);
+}
 
 std::int64_t ActivityStatistics::hot_neurons(double at_least) const {
   return std::count_if(frequency.begin(), frequency.end(), [&](double f) { return f >= at_least; });
@@ -289,7 +300,8 @@ std::int64_t ActivityStatistics::neurons_for_firings(double share) const {
   const double total = std::accumulate(sorted.begin(), sorted.end(), 0.0);
   double sum = 0;
   std::int64_t count = 0;
-  while (count < static_cast<std::int64_t>(sorted.size()) && sum < share * total) sum += sorted[static_cast<std::size_t>(count++)];
+  while (count < static_cast<std::int64_t>(sorted.size()) && sum < share * total)
+    sum += sorted[static_cast<std::size_t>(count++)];
   return count;
 }
 

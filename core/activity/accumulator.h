@@ -1,16 +1,17 @@
-// Streaming activity statistics of one layer: one pass, memory that does not depend on how much text passes by, mergeable.
+// Streaming activity statistics of one layer: one pass, memory that does not depend on how much text passes by,
+// mergeable.
 //
 // Every token: zero fraction and density with confidence intervals, mean |a| and firing frequency of every neuron (ReDo
-// score, hot and dead neurons), a histogram of m_i / max m. Every cett_stride-th token, evenly spread: CETT and sparsity at
-// all thresholds of one grid, the distribution of |a|, and the share of sum m^2 that the largest neurons hold.
-// Not here: what needs neighbouring tokens or pairs of neurons (locality.h).
+// score, hot and dead neurons), a histogram of m_i / max m. Every cett_stride-th token, evenly spread: CETT and
+// sparsity at all thresholds of one grid, the distribution of |a|, and the share of sum m^2 that the largest neurons
+// hold. Not here: what needs neighbouring tokens or pairs of neurons (locality.h).
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
-#include <map>
 #include <utility>
 #include <vector>
 
@@ -23,18 +24,19 @@ namespace torpor {
 
 struct ActivityOptions {
   int neurons = 0;
-  int width = 0;               // length of an outgoing row; 0: only norms are given, and CETT is not measured
-  float epsilon = 0;           // a neuron fires for a token where m_i > epsilon
-  std::int64_t cett_stride = 16;  // CETT on every so many-th token, the first included; 0: never
+  int width = 0;                    // length of an outgoing row; 0: only norms are given, and CETT is not measured
+  float epsilon = 0;                // a neuron fires for a token where m_i > epsilon
+  std::int64_t cett_stride = 16;    // CETT on every so many-th token, the first included; 0: never
   std::int64_t block_tokens = 512;  // blocks of the confidence intervals: a window, cut after so many tokens
 };
 
 /// Rows of activations and where they come from. Spans are empty or as long as there are rows.
 struct ActivityRows {
-  std::span<const float> values;            // [rows, neurons] row-major
-  std::span<const std::int32_t> sequence;   // empty: all of sequence 0
-  std::span<const std::int64_t> position;   // position in the sequence; a step back starts a new block. Empty: following on
-  std::span<const std::uint8_t> excluded;   // not 0: not counted (padding, first tokens). Empty: none
+  std::span<const float> values;           // [rows, neurons] row-major
+  std::span<const std::int32_t> sequence;  // empty: all of sequence 0
+  std::span<const std::int64_t>
+      position;  // position in the sequence; a step back starts a new block. Empty: following on
+  std::span<const std::uint8_t> excluded;  // not 0: not counted (padding, first tokens). Empty: none
 };
 
 struct MagnitudeHistogram {
@@ -67,8 +69,8 @@ struct ActivityStatistics {
   std::int64_t neurons_for_firings(double share) const;
 };
 
-/// One layer's accumulator. One thread at a time; `add` may use a pool inside and gives the same result for any number of
-/// threads. For several threads or machines give each its own and merge.
+/// One layer's accumulator. One thread at a time; `add` may use a pool inside and gives the same result for any number
+/// of threads. For several threads or machines give each its own and merge.
 class ActivityAccumulator {
  public:
   /// outgoing: rows w_i as [neurons, width] if options.width > 0, else norms [neurons]. Copied.
@@ -82,9 +84,9 @@ class ActivityAccumulator {
   void add(std::span<const float> values);
   void add(const ActivityRows& rows, ThreadPool* pool = nullptr);
 
-  /// Adds what `other` saw. Counts are those of one pass over both; sums differ by rounding only. Blocks in progress are
-  /// closed on both sides: merge at window boundaries to get the intervals of one pass as well.
-  /// Throws InvalidArgument if neurons, width or epsilon differ.
+  /// Adds what `other` saw. Counts are those of one pass over both; sums differ by rounding only. Blocks in progress
+  /// are closed on both sides: merge at window boundaries to get the intervals of one pass as well. Throws
+  /// InvalidArgument if neurons, width or epsilon differ.
   void merge(const ActivityAccumulator& other);
 
   ActivityStatistics statistics() const;
@@ -108,13 +110,13 @@ class ActivityAccumulator {
 
   std::int64_t tokens_ = 0, excluded_ = 0, cett_tokens_ = 0, tiny_ = 0;
   std::map<std::int32_t, Block> open_;
-  BatchMeans zeros_, active_;  // shares of neurons per token
-  std::vector<double> magnitude_sum_;           // [neurons]
-  std::vector<std::uint64_t> active_count_;     // [neurons]
-  std::vector<std::uint64_t> octaves_;          // [33]
-  std::vector<double> cett_step_;               // [buckets] sums of CETT increments
-  std::vector<std::uint64_t> magnitude_count_;  // [buckets] of m
-  std::vector<std::uint64_t> activation_count_; // [buckets] of |a|
+  BatchMeans zeros_, active_;                    // shares of neurons per token
+  std::vector<double> magnitude_sum_;            // [neurons]
+  std::vector<std::uint64_t> active_count_;      // [neurons]
+  std::vector<std::uint64_t> octaves_;           // [33]
+  std::vector<double> cett_step_;                // [buckets] sums of CETT increments
+  std::vector<std::uint64_t> magnitude_count_;   // [buckets] of m
+  std::vector<std::uint64_t> activation_count_;  // [buckets] of |a|
   std::array<double, kMassShares.size()> mass_sum_{};
   std::int64_t norm_tokens_ = 0;
   double norm_sum_ = 0;

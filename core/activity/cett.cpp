@@ -41,7 +41,8 @@ void token_tail(std::span<const float> a, std::span<const float> m, std::span<co
   for (std::size_t begin = static_cast<std::size_t>(out.zeros); begin < order.size();) {
     TailStep step;
     step.bucket = MagnitudeGrid::bucket(m[static_cast<std::size_t>(order[begin])]);
-    const auto end = static_cast<std::size_t>(count[static_cast<std::size_t>(step.bucket)]);  // moved to the bucket's end
+    const auto end =
+        static_cast<std::size_t>(count[static_cast<std::size_t>(step.bucket)]);  // moved to the bucket's end
     for (std::size_t k = begin; k < end; ++k) {
       const double x = m[static_cast<std::size_t>(order[k])];
       step.mass += x * x;
@@ -93,7 +94,8 @@ CettThreshold CettCurve::at(float epsilon) const {
   const double from = std::log(static_cast<double>(MagnitudeGrid::edge(upper - 1)));
   const double to = std::log(static_cast<double>(MagnitudeGrid::edge(upper)));
   const double t = (std::log(static_cast<double>(epsilon)) - from) / (to - from);
-  return {epsilon, cett[hi - 1] + t * (cett[hi] - cett[hi - 1]), sparsity[hi - 1] + t * (sparsity[hi] - sparsity[hi - 1])};
+  return {epsilon, cett[hi - 1] + t * (cett[hi] - cett[hi - 1]),
+          sparsity[hi - 1] + t * (sparsity[hi] - sparsity[hi - 1])};
 }
 
 CettThreshold CettCurve::nearest_sparsity(double wanted) const {

@@ -1,6 +1,6 @@
 // CETT, cumulative errors of tail truncation (Zhang et al. 2024; relu2.md 2.3): for a threshold eps on the output
-// magnitude, D = { i : m_i <= eps } and CETT = || sum_{i in D} a_i w_i || / || sum_i a_i w_i ||, the relative error of the
-// layer's output if the tail D is not computed. Over tokens: the mean of the ratios, not the ratio of the means.
+// magnitude, D = { i : m_i <= eps } and CETT = || sum_{i in D} a_i w_i || / || sum_i a_i w_i ||, the relative error of
+// the layer's output if the tail D is not computed. Over tokens: the mean of the ratios, not the ratio of the means.
 //
 // All thresholds at once: each token's neurons are put into the buckets of one grid and summed from the smallest bucket
 // up; the norm of each prefix, divided by the last one, is CETT at that bucket's edge. One down-projection a token.
@@ -32,8 +32,8 @@ inline constexpr std::array<double, 4> kMassShares = {0.05, 0.10, 0.20, 0.50};
 /// What one token says about truncation: occupied buckets from small to large, exact zeros left out.
 struct TokenTail {
   std::vector<TailStep> steps;
-  std::int32_t zeros = 0;   // neurons with m_i == 0
-  double output_norm = 0;   // || sum_i a_i w_i ||
+  std::int32_t zeros = 0;  // neurons with m_i == 0
+  double output_norm = 0;  // || sum_i a_i w_i ||
 
   /// Share of sum m^2 in the largest `share` of all neurons, to within one bucket (inside a bucket all count alike).
   double mass_in_top(double share, int neurons) const;
@@ -50,8 +50,8 @@ struct TailScratch {
 void token_tail(std::span<const float> a, std::span<const float> m, std::span<const float> rows, int width,
                 TailScratch& scratch, TokenTail& out);
 
-/// Relative error of one token if only the neurons of `kept` are computed: || sum_{i not kept} a_i w_i || / ||sum_i a_i w_i||.
-/// 0 where the layer's output is 0. The definition, for any rule. rows: [neurons, width].
+/// Relative error of one token if only the neurons of `kept` are computed: || sum_{i not kept} a_i w_i || / ||sum_i a_i
+/// w_i||. 0 where the layer's output is 0. The definition, for any rule. rows: [neurons, width].
 double truncation_error(std::span<const float> a, const NeuronMask& kept, std::span<const float> rows, int width);
 
 /// A threshold and what it was measured to do on the tokens of a curve.
@@ -67,8 +67,8 @@ struct CettCurve {
   std::vector<double> sparsity;  // [MagnitudeGrid::kEdges]
   std::int64_t tokens = 0;
 
-  /// The largest edge up to which every edge has mean CETT <= target: never above the target on the tokens measured, and
-  /// at most one edge (4.4 %) below the exact crossing. Epsilon 0 (exact zeros only) where even the smallest
+  /// The largest edge up to which every edge has mean CETT <= target: never above the target on the tokens measured,
+  /// and at most one edge (4.4 %) below the exact crossing. Epsilon 0 (exact zeros only) where even the smallest
   /// magnitude violates the target, or where nothing but exact zeros lies below. target >= 0, else InvalidArgument.
   CettThreshold threshold_for(double target) const;
 

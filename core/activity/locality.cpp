@@ -190,7 +190,8 @@ CoactivationStatistics CoactivationCounter::statistics(std::int64_t min_firings)
   std::vector<Bits> shifted;
   Random random(seed_, 2);
   for (const auto& bits : firings)
-    shifted.push_back(rotated(bits, tokens_, static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tokens_)))));
+    shifted.push_back(
+        rotated(bits, tokens_, static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tokens_)))));
   out.chance_gap = gap_of(shifted, counts).gap;
 
   std::vector<std::size_t> order(firings.size());

@@ -1,6 +1,6 @@
-// Locality of active sets: between tokens (reuse) and between neurons (co-activation), each beside what chance would give
-// (ReLU² Wins, section "hardware affinity"; relu2.md 3.3). Raw reuse grows with density and with skew, so compare at equal
-// sparsity or against chance.
+// Locality of active sets: between tokens (reuse) and between neurons (co-activation), each beside what chance would
+// give (ReLU² Wins, section "hardware affinity"; relu2.md 3.3). Raw reuse grows with density and with skew, so compare
+// at equal sparsity or against chance.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@ namespace torpor {
 inline constexpr std::array<int, 3> kReuseWindows = {1, 2, 5};
 
 struct ReuseStatistics {
-  std::int64_t tokens = 0;  // tokens with a predecessor and at least one active neuron
+  std::int64_t tokens = 0;                           // tokens with a predecessor and at least one active neuron
   std::array<Interval, kReuseWindows.size()> reuse;  // R_k = mean_t |A_t ∩ (A_{t-1} ∪ … ∪ A_{t-k})| / |A_t|
   /// The same if every neuron fired by itself with its own frequency p_i: sum p_i (1 - (1 - p_i)^k) / sum p_i.
   std::array<double, kReuseWindows.size()> chance{};
@@ -56,10 +56,11 @@ class ReuseCounter {
 struct CoactivationStatistics {
   std::int64_t neurons = 0;  // sampled neurons that fired often enough to count
   std::int64_t tokens = 0;
-  /// With C_ij = #{t : i, j ∈ A_t} / #{t : i ∈ A_t}: mean over i of max_j C_ij, of mean_j C_ij, and of their difference.
+  /// With C_ij = #{t : i, j ∈ A_t} / #{t : i ∈ A_t}: mean over i of max_j C_ij, of mean_j C_ij, and of their
+  /// difference.
   double top = 0, average = 0, gap = 0;
   double gap_without_hottest = 0;  // the most frequent 5 % of the sampled neurons left out on both sides
-  double chance_gap = 0;           // the gap after each neuron's firings were shifted in time by a random amount of its own
+  double chance_gap = 0;  // the gap after each neuron's firings were shifted in time by a random amount of its own
 };
 
 /// Keeps one bit per sampled neuron and token for the first `max_tokens` tokens: constant memory
@@ -80,7 +81,7 @@ class CoactivationCounter {
   int neurons_;
   std::int64_t max_tokens_, tokens_ = 0;
   std::uint64_t seed_;
-  std::vector<std::int32_t> sample_;                // ascending
+  std::vector<std::int32_t> sample_;                 // ascending
   std::vector<std::vector<std::uint64_t>> firings_;  // [sample][tokens / 64]
 };
 

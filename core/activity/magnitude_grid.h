@@ -1,7 +1,7 @@
-// Fixed thresholds for magnitudes: 0, then 16 a doubling from 2^-44 to 2^20. The grid is the same for every layer and every
-// text, so that statistics of different runs merge; consecutive edges differ by 4.4 % on average, far below the sampling
-// error of what is measured at them. An edge is a float whose low 19 bits are zero: finding a bucket is a subtraction and a
-// shift, and the comparison m <= edge is exact.
+// Fixed thresholds for magnitudes: 0, then 16 a doubling from 2^-44 to 2^20. The grid is the same for every layer and
+// every text, so that statistics of different runs merge; consecutive edges differ by 4.4 % on average, far below the
+// sampling error of what is measured at them. An edge is a float whose low 19 bits are zero: finding a bucket is a
+// subtraction and a shift, and the comparison m <= edge is exact.
 #pragma once
 
 #include <algorithm>

@@ -33,7 +33,9 @@ int NeuronMask::count() const {
   return n;
 }
 
-void NeuronMask::clear() { std::fill(words_.begin(), words_.end(), 0); }
+void NeuronMask::clear() {
+  std::fill(words_.begin(), words_.end(), 0);
+}
 
 std::vector<std::int32_t> NeuronMask::indices() const {
   std::vector<std::int32_t> out;

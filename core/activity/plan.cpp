@@ -44,10 +44,14 @@ ModelFacts model_from_json(const JsonReader& reader) {
 Json to_json(const SparsityPlan& plan) {
   Json json;
   json["schema"] = kPlanSchema;
-  json["model"] = {{"name", plan.model.name},         {"fingerprint", plan.model.fingerprint},
-                   {"model_type", plan.model.model_type}, {"n_layers", plan.model.n_layers},
-                   {"d_model", plan.model.d_model},   {"d_ff", plan.model.neurons},
-                   {"activation", plan.model.activation}, {"gated", plan.model.gated}};
+  json["model"] = {{"name", plan.model.name},
+                   {"fingerprint", plan.model.fingerprint},
+                   {"model_type", plan.model.model_type},
+                   {"n_layers", plan.model.n_layers},
+                   {"d_model", plan.model.d_model},
+                   {"d_ff", plan.model.neurons},
+                   {"activation", plan.model.activation},
+                   {"gated", plan.model.gated}};
   json["text"] = {{"source", plan.text_source},
                   {"fingerprint", plan.text_fingerprint},
                   {"calibration_tokens", plan.calibration_tokens},
@@ -80,7 +84,8 @@ SparsityPlan plan_from_json(const Json& json, const std::string& where) {
   const JsonReader reader(json, where);
   const std::string schema = reader.string("schema");
   if (schema != kPlanSchema)
-    throw BadInput("{}: expected \"schema\": \"{}\", found \"{}\"; make the plan again with this version", where, kPlanSchema, schema);
+    throw BadInput("{}: expected \"schema\": \"{}\", found \"{}\"; make the plan again with this version", where,
+                   kPlanSchema, schema);
   only_fields(reader, {"schema", "model", "text", "target", "measured", "layers"});
   SparsityPlan plan;
   plan.model = model_from_json(reader.object("model"));
@@ -97,7 +102,8 @@ SparsityPlan plan_from_json(const Json& json, const std::string& where) {
   only_fields(target, {"kind", "value"});
   plan.target_kind = target.string("kind");
   if (plan.target_kind != "budget" && plan.target_kind != "cett" && plan.target_kind != "sparsity")
-    throw BadInput("{}: expected \"kind\" to be budget, cett or sparsity, found \"{}\"", target.where(), plan.target_kind);
+    throw BadInput("{}: expected \"kind\" to be budget, cett or sparsity, found \"{}\"", target.where(),
+                   plan.target_kind);
   plan.target_value = number_in(target, "value", 0, 1e9);
 
   const JsonReader measured = reader.object("measured");
@@ -110,15 +116,16 @@ SparsityPlan plan_from_json(const Json& json, const std::string& where) {
   plan.perplexity_ratio = number_in(measured, "perplexity_ratio", 0, 1e300);
   if (measured.has("perplexity_ratio_ci95")) {
     const Json& ci = measured.at("perplexity_ratio_ci95");
-    if (!ci.is_array() || ci.size() != 2 || !ci[0].is_number() || !ci[1].is_number() || !(ci[0].get<double>() <= ci[1].get<double>()))
+    if (!ci.is_array() || ci.size() != 2 || !ci[0].is_number() || !ci[1].is_number() ||
+        !(ci[0].get<double>() <= ci[1].get<double>()))
       throw BadInput("{}: expected \"perplexity_ratio_ci95\" to be [low, high] or null", measured.where());
     plan.perplexity_ratio_ci95 = {ci[0].get<double>(), ci[1].get<double>()};
   }
 
   const Json& layers = reader.at("layers");
   if (!layers.is_array() || layers.size() != static_cast<std::size_t>(plan.model.n_layers))
-    throw BadInput("{}: expected \"layers\" to be an array of {} entries (n_layers), found {}", where, plan.model.n_layers,
-                   layers.is_array() ? fmt::format("{}", layers.size()) : layers.type_name());
+    throw BadInput("{}: expected \"layers\" to be an array of {} entries (n_layers), found {}", where,
+                   plan.model.n_layers, layers.is_array() ? fmt::format("{}", layers.size()) : layers.type_name());
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const std::string here = fmt::format("{}: layers[{}]", where, i);
     if (!layers[i].is_object()) throw BadInput("{}: expected an object, found {}", here, layers[i].type_name());
@@ -164,10 +171,11 @@ Expected<PlanFits> plan_fits(const SparsityPlan& plan, const ModelFacts& model) 
   compare("gated", plan.model.gated, model.gated);
   compare("fingerprint of the weights", plan.model.fingerprint, model.fingerprint);
   if (differs.empty() && plan.layers.size() != static_cast<std::size_t>(model.n_layers))
-    differs = fmt::format("rules for {} layers in the plan, {} layers in the model", plan.layers.size(), model.n_layers);
+    differs =
+        fmt::format("rules for {} layers in the plan, {} layers in the model", plan.layers.size(), model.n_layers);
   if (differs.empty()) return PlanFits{};
-  return Unavailable{
-      fmt::format("the plan was made for another model ({}): {}; run `torpor profile` on this one", plan.model.name, differs)};
+  return Unavailable{fmt::format("the plan was made for another model ({}): {}; run `torpor profile` on this one",
+                                 plan.model.name, differs)};
 }
 
 }  // namespace torpor

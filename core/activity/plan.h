@@ -25,8 +25,8 @@ struct ModelFacts {
   std::string model_type;   // "llama"
   int n_layers = 0;
   int d_model = 0;
-  int neurons = 0;          // d_ff
-  std::string activation;   // "relu2"
+  int neurons = 0;         // d_ff
+  std::string activation;  // "relu2"
   bool gated = false;
   bool operator==(const ModelFacts&) const = default;
 };
@@ -50,8 +50,8 @@ struct SparsityPlan {
   std::string target_kind;  // "budget", "cett" or "sparsity"
   double target_value = 0;
 
-  double cett = 0;      // one for all layers
-  double density = 1;   // mean over layers
+  double cett = 0;     // one for all layers
+  double density = 1;  // mean over layers
   double loss_dense_nats_per_token = 0, loss_nats_per_token = 0;
   double perplexity_ratio = 1;
   std::optional<std::array<double, 2>> perplexity_ratio_ci95;
@@ -61,8 +61,8 @@ struct SparsityPlan {
 };
 
 Json to_json(const SparsityPlan& plan);
-/// Validates everything: schema name, types, ranges, one entry for each layer in order, no unknown fields. Throws BadInput
-/// naming `where` and the field.
+/// Validates everything: schema name, types, ranges, one entry for each layer in order, no unknown fields. Throws
+/// BadInput naming `where` and the field.
 SparsityPlan plan_from_json(const Json& json, const std::string& where);
 SparsityPlan parse_plan(std::string_view text, const std::string& where);
 
@@ -73,8 +73,8 @@ SparsityPlan read_plan(const std::filesystem::path& path);
 
 struct PlanFits {};
 
-/// Fits if fingerprint, type, layers, widths, activation and gating agree; else the reason lists everything that differs:
-/// "the plan was made for another model: 5 layers, this model has 6; …".
+/// Fits if fingerprint, type, layers, widths, activation and gating agree; else the reason lists everything that
+/// differs: "the plan was made for another model: 5 layers, this model has 6; …".
 Expected<PlanFits> plan_fits(const SparsityPlan& plan, const ModelFacts& model);
 
 }  // namespace torpor

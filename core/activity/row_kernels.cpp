@@ -254,7 +254,9 @@ void add_scaled_rows(const float* a, std::span<const std::int32_t> neurons, cons
                      float* sum) {
   HWY_DYNAMIC_DISPATCH(AddScaledRows)(a, neurons, rows, width, sum);
 }
-double squared_norm(const float* x, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(SquaredNorm)(x, n); }
+double squared_norm(const float* x, std::int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(SquaredNorm)(x, n);
+}
 std::int64_t mask_above(const float* a, const float* cuts, std::int64_t n, std::uint64_t* words) {
   return HWY_DYNAMIC_DISPATCH(MaskAbove)(a, cuts, n, words);
 }

@@ -24,8 +24,8 @@ inline constexpr int kOctaves = 32;
 /// largest > 0, finite. counts: [kOctaves + 1].
 void octave_histogram(const float* m, std::int64_t n, float largest, std::uint32_t* counts);
 
-/// For neurons [begin, end) over the listed rows of values ([rows, n] row-major, stride n): sums[i] += |a_i| in double, in
-/// the order of the rows; active[i] += (|a_i| > cut_i).
+/// For neurons [begin, end) over the listed rows of values ([rows, n] row-major, stride n): sums[i] += |a_i| in double,
+/// in the order of the rows; active[i] += (|a_i| > cut_i).
 void column_sums(const float* values, std::int64_t n, std::span<const std::int64_t> rows, const float* cuts,
                  std::int64_t begin, std::int64_t end, double* sums, std::uint64_t* active);
 

@@ -22,7 +22,8 @@ std::vector<float> row_norms(std::span<const float> rows, int neurons, int width
       sum += static_cast<double>(w) * w;
     norms[i] = static_cast<float>(std::sqrt(sum));
     if (!std::isfinite(norms[i]))
-      throw BadInput("outgoing weights of neuron {}: expected finite numbers of f32 range, found a norm of {}", i, norms[i]);
+      throw BadInput("outgoing weights of neuron {}: expected finite numbers of f32 range, found a norm of {}", i,
+                     norms[i]);
   }
   return norms;
 }
@@ -43,7 +44,8 @@ std::vector<float> output_magnitudes(std::span<const float> a, std::span<const f
 float activation_cut(float epsilon, float norm) {
   if (!(epsilon >= 0) || !(norm >= 0))
     throw InvalidArgument("[activation_cut] expected epsilon >= 0 and norm >= 0, got {} and {}", epsilon, norm);
-  if (epsilon == 0) return norm == 0 ? std::numeric_limits<float>::infinity() : 0;  // a product may underflow; a == 0 may not
+  if (epsilon == 0)
+    return norm == 0 ? std::numeric_limits<float>::infinity() : 0;  // a product may underflow; a == 0 may not
   // Magnitudes of floats are ordered like their bits: search the last one on the right side (31 steps).
   std::uint32_t low = 0, high = std::bit_cast<std::uint32_t>(std::numeric_limits<float>::infinity());
   while (high - low > 1) {
@@ -57,7 +59,8 @@ float activation_cut(float epsilon, float norm) {
 std::vector<double> redo_scores(std::span<const double> mean_magnitudes) {
   std::vector<double> scores(mean_magnitudes.size(), 0);
   if (scores.empty()) return scores;
-  const double mean = std::accumulate(mean_magnitudes.begin(), mean_magnitudes.end(), 0.0) / static_cast<double>(scores.size());
+  const double mean =
+      std::accumulate(mean_magnitudes.begin(), mean_magnitudes.end(), 0.0) / static_cast<double>(scores.size());
   if (mean > 0)
     for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = mean_magnitudes[i] / mean;
   return scores;
@@ -110,7 +113,8 @@ std::vector<std::int32_t> magnitude_ranks(std::span<const float> a) {
     return std::fabs(a[static_cast<std::size_t>(i)]) > std::fabs(a[static_cast<std::size_t>(j)]);
   });
   std::vector<std::int32_t> ranks(a.size());
-  for (std::size_t r = 0; r < order.size(); ++r) ranks[static_cast<std::size_t>(order[r])] = static_cast<std::int32_t>(r);
+  for (std::size_t r = 0; r < order.size(); ++r)
+    ranks[static_cast<std::size_t>(order[r])] = static_cast<std::int32_t>(r);
   return ranks;
 }
 

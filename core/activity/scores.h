@@ -31,9 +31,9 @@ std::int64_t dormant_count(std::span<const double> scores, double tau);
 /// Throws InvalidArgument outside.
 double normal_quantile(double p);
 
-/// Statistical top-k (You et al. 2025; spark.md 2.3): mean + std * Q(1 - k / n), std with n - 1. About k of n scores lie
-/// above it if they are normal. k >= n keeps all: -infinity. scores: [n], finite. Cost: one pass.
-/// Throws InvalidArgument for k < 1.
+/// Statistical top-k (You et al. 2025; spark.md 2.3): mean + std * Q(1 - k / n), std with n - 1. About k of n scores
+/// lie above it if they are normal. k >= n keeps all: -infinity. scores: [n], finite. Cost: one pass. Throws
+/// InvalidArgument for k < 1.
 double statistical_threshold(std::span<const float> scores, std::int64_t k);
 
 /// Rank of every |a_i|: 0 = largest; equal magnitudes keep their order. An exact top-k is { i : rank_i < k }.

@@ -18,41 +18,46 @@ template <typename... F>
 Overload(F...) -> Overload<F...>;
 
 // The shortest decimal that reads back as the same float.
-double shortest(float x) { return std::stod(fmt::format("{}", x)); }
+double shortest(float x) {
+  return std::stod(fmt::format("{}", x));
+}
 
 }  // namespace
 
 std::string_view name_of(const SelectionRule& rule) {
-  static constexpr std::string_view kNames[] = {"exact_zeros", "output_threshold",   "activation_threshold", "layer_threshold",
-                                                "top_k",       "statistical_top_k", "predictor"};
+  static constexpr std::string_view kNames[] = {
+      "exact_zeros",       "output_threshold", "activation_threshold", "layer_threshold", "top_k",
+      "statistical_top_k", "predictor"};
   static_assert(std::size(kNames) == std::variant_size_v<SelectionRule>);
   return kNames[rule.index()];
 }
 
 std::string describe(const SelectionRule& rule) {
-  return std::visit(
-      Overload{[](const ExactZeros&) -> std::string { return "a != 0"; },
-               [](const OutputThreshold& r) { return fmt::format("|a| ||w|| > {:.4g}", r.epsilon); },
-               [](const ActivationThreshold& r) { return fmt::format("|a| > {:.4g}", r.threshold); },
-               [](const LayerThreshold& r) { return fmt::format("|a| > {:.4g} ({:.1f} % aimed at)", r.threshold, 100 * r.sparsity); },
-               [](const TopK& r) { return fmt::format("the {} largest |a|", r.k); },
-               [](const StatisticalTopK& r) { return fmt::format("about {} largest |a|", r.k); },
-               [](const Predictor& r) { return fmt::format("predictor {}", r.file); }},
-      rule);
+  return std::visit(Overload{[](const ExactZeros&) -> std::string { return "a != 0"; },
+                             [](const OutputThreshold& r) { return fmt::format("|a| ||w|| > {:.4g}", r.epsilon); },
+                             [](const ActivationThreshold& r) { return fmt::format("|a| > {:.4g}", r.threshold); },
+                             [](const LayerThreshold& r) {
+                               return fmt::format("|a| > {:.4g} ({:.1f} % aimed at)", r.threshold, 100 * r.sparsity);
+                             },
+                             [](const TopK& r) { return fmt::format("the {} largest |a|", r.k); },
+                             [](const StatisticalTopK& r) { return fmt::format("about {} largest |a|", r.k); },
+                             [](const Predictor& r) { return fmt::format("predictor {}", r.file); }},
+                    rule);
 }
 
 Json to_json(const SelectionRule& rule) {
   Json json;
   json["type"] = name_of(rule);
-  std::visit(Overload{[](const ExactZeros&) {}, [&](const OutputThreshold& r) { json["epsilon"] = shortest(r.epsilon); },
-                      [&](const ActivationThreshold& r) { json["threshold"] = shortest(r.threshold); },
-                      [&](const LayerThreshold& r) {
-                        json["threshold"] = shortest(r.threshold);
-                        json["sparsity"] = shortest(r.sparsity);
-                      },
-                      [&](const TopK& r) { json["k"] = r.k; }, [&](const StatisticalTopK& r) { json["k"] = r.k; },
-                      [&](const Predictor& r) { json["file"] = r.file; }},
-             rule);
+  std::visit(
+      Overload{[](const ExactZeros&) {}, [&](const OutputThreshold& r) { json["epsilon"] = shortest(r.epsilon); },
+               [&](const ActivationThreshold& r) { json["threshold"] = shortest(r.threshold); },
+               [&](const LayerThreshold& r) {
+                 json["threshold"] = shortest(r.threshold);
+                 json["sparsity"] = shortest(r.sparsity);
+               },
+               [&](const TopK& r) { json["k"] = r.k; }, [&](const StatisticalTopK& r) { json["k"] = r.k; },
+               [&](const Predictor& r) { json["file"] = r.file; }},
+      rule);
   return json;
 }
 
@@ -120,7 +125,8 @@ RowSelector::RowSelector(const SelectionRule& rule, const NeuronLayer& layer) : 
                           throw InvalidArgument("[RowSelector] expected {} norms of outgoing weights, got {}", n,
                                                 layer.outgoing_norms.size());
                         cuts_.resize(n);
-                        for (std::size_t i = 0; i < n; ++i) cuts_[i] = activation_cut(r.epsilon, layer.outgoing_norms[i]);
+                        for (std::size_t i = 0; i < n; ++i)
+                          cuts_[i] = activation_cut(r.epsilon, layer.outgoing_norms[i]);
                       },
                       [&](const ActivationThreshold& r) { constant(r.threshold); },
                       [&](const LayerThreshold& r) { constant(r.threshold); }, [&](const TopK& r) { set_k(r.k, true); },
@@ -139,7 +145,8 @@ void RowSelector::check(std::size_t size) const {
     throw InvalidArgument("[RowSelector] expected a row of {} activations, got {}", neurons_, size);
 }
 
-// The magnitude that must be exceeded (StatisticalTopK), or that is certainly active when exceeded (TopK: the k-th largest).
+// The magnitude that must be exceeded (StatisticalTopK), or that is certainly active when exceeded (TopK: the k-th
+// largest).
 float RowSelector::row_threshold(std::span<const float> a) const {
   std::vector<float> magnitude(a.size());
   for (std::size_t i = 0; i < a.size(); ++i) magnitude[i] = std::fabs(a[i]);

@@ -62,8 +62,8 @@ SelectionRule rule_from_json(const Json& json, int neurons, const std::string& w
 /// A rule made ready for one layer. Const methods may run at once.
 class RowSelector {
  public:
-  /// Needs layer.neurons and, for OutputThreshold, layer.outgoing_norms. Throws InvalidArgument for a rule that does not
-  /// fit the layer, BadInput for Predictor (named, but this version cannot run one).
+  /// Needs layer.neurons and, for OutputThreshold, layer.outgoing_norms. Throws InvalidArgument for a rule that does
+  /// not fit the layer, BadInput for Predictor (named, but this version cannot run one).
   RowSelector(const SelectionRule& rule, const NeuronLayer& layer);
 
   /// a: [neurons], finite. The mask is resized if needed.

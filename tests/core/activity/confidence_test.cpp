@@ -13,10 +13,12 @@ TEST(StudentT, QuantilesAgreeWithTables) {
   // Two-sided 95 % and 99 % points, standard tables.
   const struct {
     double p, freedom, t;
-  } cases[] = {{0.975, 1, 12.7062047364}, {0.975, 2, 4.30265272991}, {0.975, 3, 3.18244630528}, {0.975, 5, 2.57058183661},
-               {0.975, 10, 2.22813885196}, {0.975, 30, 2.04227245630}, {0.975, 100, 1.98397151852}, {0.995, 1, 63.6567411629},
-               {0.995, 10, 3.16927266718}, {0.95, 7, 1.89457860506}, {0.025, 10, -2.22813885196}, {0.975, 1e9, 1.95996398454}};
-  for (const auto& c : cases) EXPECT_NEAR(student_t_quantile(c.p, c.freedom), c.t, 1e-8 * std::fabs(c.t)) << c.p << " " << c.freedom;
+  } cases[] = {{0.975, 1, 12.7062047364},   {0.975, 2, 4.30265272991},   {0.975, 3, 3.18244630528},
+               {0.975, 5, 2.57058183661},   {0.975, 10, 2.22813885196},  {0.975, 30, 2.04227245630},
+               {0.975, 100, 1.98397151852}, {0.995, 1, 63.6567411629},   {0.995, 10, 3.16927266718},
+               {0.95, 7, 1.89457860506},    {0.025, 10, -2.22813885196}, {0.975, 1e9, 1.95996398454}};
+  for (const auto& c : cases)
+    EXPECT_NEAR(student_t_quantile(c.p, c.freedom), c.t, 1e-8 * std::fabs(c.t)) << c.p << " " << c.freedom;
   EXPECT_EQ(student_t_quantile(0.5, 4), 0);
   EXPECT_THROW(student_t_quantile(0.975, 0), InvalidArgument);
   EXPECT_THROW(student_t_quantile(1, 3), InvalidArgument);

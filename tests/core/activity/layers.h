@@ -28,7 +28,8 @@ inline std::shared_ptr<NeuronLayer> random_layer(int neurons, int width, std::ui
 }
 
 /// ReLU²-like rows: about `zeros` of the entries are exactly 0, the rest long-tailed, either sign if `both_signs`.
-inline std::vector<float> random_activations(int rows, int neurons, double zeros, std::uint64_t seed, bool both_signs = false) {
+inline std::vector<float> random_activations(int rows, int neurons, double zeros, std::uint64_t seed,
+                                             bool both_signs = false) {
   Random random(seed, 7);
   std::vector<float> a(static_cast<std::size_t>(rows) * static_cast<std::size_t>(neurons), 0.F);
   for (auto& x : a) {

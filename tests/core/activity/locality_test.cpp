@@ -22,7 +22,8 @@ TEST(ReuseCounter, IsTheDefinition) {
   Random random(1);
   const int neurons = 70;
   std::vector<NeuronMask> masks;
-  for (int t = 0; t < 60; ++t) masks.push_back(t % 13 == 5 ? NeuronMask(neurons) : bernoulli(neurons, 0.1 + 0.01 * (t % 20), random));
+  for (int t = 0; t < 60; ++t)
+    masks.push_back(t % 13 == 5 ? NeuronMask(neurons) : bernoulli(neurons, 0.1 + 0.01 * (t % 20), random));
   ReuseCounter counter(neurons);
   for (int t = 0; t < 60; ++t) counter.add(masks[static_cast<std::size_t>(t)], 3, t + 10);
   const auto s = counter.statistics();
@@ -52,7 +53,9 @@ TEST(ReuseCounter, IsTheDefinition) {
       bottom += x;
     }
     EXPECT_NEAR(s.chance[w], top / bottom, 1e-12) << k;
-    if (w == 0) EXPECT_EQ(s.tokens, tokens);
+    if (w == 0) {
+      EXPECT_EQ(s.tokens, tokens);
+    }
   }
 }
 
@@ -115,7 +118,8 @@ TEST(ReuseCounter, MergeAtTheEndOfSequencesIsOnePass) {
 }
 
 // C_ij and the gap straight from the definition.
-double slow_gap(const std::vector<NeuronMask>& masks, const std::vector<int>& neurons, double* top_out = nullptr, double* average_out = nullptr) {
+double slow_gap(const std::vector<NeuronMask>& masks, const std::vector<int>& neurons, double* top_out = nullptr,
+                double* average_out = nullptr) {
   double top_sum = 0, average_sum = 0;
   for (const int i : neurons) {
     double top = 0, sum = 0;

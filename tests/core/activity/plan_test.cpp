@@ -27,7 +27,9 @@ SparsityPlan example() {
   plan.loss_nats_per_token = 1.309;
   plan.perplexity_ratio = 1.009;
   plan.perplexity_ratio_ci95 = {1.007, 1.011};
-  plan.layers = {{0, ExactZeros{}, 0.9, 0, false, "no small neuron"}, {1, OutputThreshold{0.0123F}, 0.2, 0.19, true, ""}, {2, TopK{17}, 0.1, 0.2, true, ""}};
+  plan.layers = {{0, ExactZeros{}, 0.9, 0, false, "no small neuron"},
+                 {1, OutputThreshold{0.0123F}, 0.2, 0.19, true, ""},
+                 {2, TopK{17}, 0.1, 0.2, true, ""}};
   return plan;
 }
 
@@ -105,7 +107,8 @@ TEST(SparsityPlan, FitsItsModelAndNamesEverythingThatDiffersInAnother) {
   renamed.name = "moved";  // a name is for people
   EXPECT_TRUE(plan_fits(plan, renamed));
   const std::pair<const char*, std::function<void(ModelFacts&)>> changes[] = {
-      {"fingerprint of the weights 0123456789abcdef in the plan, other in the model", [](auto& m) { m.fingerprint = "other"; }},
+      {"fingerprint of the weights 0123456789abcdef in the plan, other in the model",
+       [](auto& m) { m.fingerprint = "other"; }},
       {"layers 3 in the plan, 4 in the model", [](auto& m) { m.n_layers = 4; }},
       {"neurons a layer 172 in the plan, 171 in the model", [](auto& m) { m.neurons = 171; }},
       {"d_model 64", [](auto& m) { m.d_model = 1; }},
@@ -119,14 +122,16 @@ TEST(SparsityPlan, FitsItsModelAndNamesEverythingThatDiffersInAnother) {
     change(all);
     EXPECT_THAT(plan_fits(plan, model).reason(), ::testing::HasSubstr(message));
   }
-  for (const auto& [message, change] : changes) EXPECT_THAT(plan_fits(plan, all).reason(), ::testing::HasSubstr(message));
+  for (const auto& [message, change] : changes)
+    EXPECT_THAT(plan_fits(plan, all).reason(), ::testing::HasSubstr(message));
   auto short_plan = plan;
   short_plan.layers.pop_back();
   EXPECT_FALSE(plan_fits(short_plan, plan.model));
 }
 
 TEST(SparsityPlan, WrittenPlansFollowThePublishedSchema) {
-  if (std::system("python3 -c 'import jsonschema' >/dev/null 2>&1") != 0) GTEST_SKIP() << "needs python3 with PyPI jsonschema";
+  if (std::system("python3 -c 'import jsonschema' >/dev/null 2>&1") != 0)
+    GTEST_SKIP() << "needs python3 with PyPI jsonschema";
   const TemporaryFolder folder;
   const auto schema = std::string(TORPOR_SOURCE_DIR) + "/docs/schema/plan.schema.json";
   write_file_atomically(folder / "check.py",
@@ -136,7 +141,9 @@ TEST(SparsityPlan, WrittenPlansFollowThePublishedSchema) {
                         "jsonschema.Draft202012Validator(schema).validate(json.load(open(sys.argv[2])))\n");
   const auto valid = [&](const Json& json) {
     write_file_atomically(folder / "plan.json", json.dump());
-    return std::system(("python3 " + (folder / "check.py").string() + " " + schema + " " + (folder / "plan.json").string() + " >/dev/null 2>&1").c_str()) == 0;
+    return std::system(("python3 " + (folder / "check.py").string() + " " + schema + " " +
+                        (folder / "plan.json").string() + " >/dev/null 2>&1")
+                           .c_str()) == 0;
   };
   auto plan = example();
   plan.layers[0].rule = StatisticalTopK{3};

@@ -33,7 +33,9 @@ TEST(Scores, MagnitudeIsTheNormOfWhatTheNeuronAdds) {
 
 TEST(Scores, CutOnTheActivationIsTheThresholdOnTheMagnitudeInEveryBit) {
   Random random(5);
-  const auto any = [&](double low, double high) { return static_cast<float>(std::exp2(low + (high - low) * random.uniform())); };
+  const auto any = [&](double low, double high) {
+    return static_cast<float>(std::exp2(low + (high - low) * random.uniform()));
+  };
   for (int trial = 0; trial < 20000; ++trial) {
     const float epsilon = any(-140, 100), norm = any(-60, 60);
     const float cut = activation_cut(epsilon, norm);
@@ -46,7 +48,9 @@ TEST(Scores, CutOnTheActivationIsTheThresholdOnTheMagnitudeInEveryBit) {
     }
     tries.push_back(cut);
     for (const float x : tries)
-      if (std::isfinite(x)) EXPECT_EQ(x <= cut, x * norm <= epsilon) << x << " " << norm << " " << epsilon << " " << cut;
+      if (std::isfinite(x)) {
+        EXPECT_EQ(x <= cut, x * norm <= epsilon) << x << " " << norm << " " << epsilon << " " << cut;
+      }
   }
   EXPECT_EQ(activation_cut(0.F, 2.F), 0.F);
   EXPECT_EQ(activation_cut(0.F, 1e-30F), 0.F);  // a tiny a times a tiny norm underflows; a itself is no zero
@@ -70,9 +74,15 @@ TEST(Scores, RedoScoresAverageToOneAndASilentLayerIsAllDormant) {
 
 TEST(Scores, NormalQuantilesAgreeWithTables) {
   // Table values: spark.md 2.3 and standard tables (0.975 -> 1.959963984540054).
-  for (const auto& [p, x] : {std::pair{0.75, 0.6744897501960817}, {0.975, 1.959963984540054}, {0.875, 1.1503494},
-                             {0.9375, 1.5341205}, {0.96875, 1.8627319}, {1 - 1106.0 / 13824, 1.405033},
-                             {1 - 256.0 / 300, -1.0508373}, {1 - 256.0 / 257, -2.6613803}, {0.5, 0.0}})
+  for (const auto& [p, x] : {std::pair{0.75, 0.6744897501960817},
+                             {0.975, 1.959963984540054},
+                             {0.875, 1.1503494},
+                             {0.9375, 1.5341205},
+                             {0.96875, 1.8627319},
+                             {1 - 1106.0 / 13824, 1.405033},
+                             {1 - 256.0 / 300, -1.0508373},
+                             {1 - 256.0 / 257, -2.6613803},
+                             {0.5, 0.0}})
     EXPECT_NEAR(normal_quantile(p), x, 1e-6) << p;
   EXPECT_NEAR(normal_quantile(0.975), 1.959963984540054, 1e-13);
   for (double p = 1e-300; p < 1; p = p < 0.4 ? p * 3.7 : p + 0.037)

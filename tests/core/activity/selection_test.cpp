@@ -18,7 +18,8 @@ using testing::random_layer;
 bool slow_active(const SelectionRule& rule, std::span<const float> a, const NeuronLayer& layer, std::size_t i) {
   const float x = std::fabs(a[i]);
   if (x == 0) return false;
-  if (const auto* r = std::get_if<OutputThreshold>(&rule)) return r->epsilon == 0 || x * layer.outgoing_norms[i] > r->epsilon;
+  if (const auto* r = std::get_if<OutputThreshold>(&rule))
+    return r->epsilon == 0 || x * layer.outgoing_norms[i] > r->epsilon;
   if (const auto* r = std::get_if<ActivationThreshold>(&rule)) return x > r->threshold;
   if (const auto* r = std::get_if<LayerThreshold>(&rule)) return x > r->threshold;
   if (const auto* r = std::get_if<TopK>(&rule)) return magnitude_ranks(a)[i] < r->k;
@@ -36,12 +37,15 @@ TEST(RowSelector, FollowsEachRulesSentence) {
     for (const bool both : {false, true}) {
       const auto rows = random_activations(12, neurons, 0.4, static_cast<std::uint64_t>(neurons), both);
       for (const SelectionRule& rule :
-           {SelectionRule{ExactZeros{}}, SelectionRule{OutputThreshold{0}}, SelectionRule{OutputThreshold{0.5F}}, SelectionRule{ActivationThreshold{0.2F}},
-            SelectionRule{LayerThreshold{0.2F, 0.5F}}, SelectionRule{TopK{1}}, SelectionRule{TopK{std::max(1, neurons / 3)}}, SelectionRule{TopK{neurons}},
-            SelectionRule{StatisticalTopK{1}}, SelectionRule{StatisticalTopK{std::max(1, neurons / 3)}}, SelectionRule{StatisticalTopK{neurons}}}) {
+           {SelectionRule{ExactZeros{}}, SelectionRule{OutputThreshold{0}}, SelectionRule{OutputThreshold{0.5F}},
+            SelectionRule{ActivationThreshold{0.2F}}, SelectionRule{LayerThreshold{0.2F, 0.5F}}, SelectionRule{TopK{1}},
+            SelectionRule{TopK{std::max(1, neurons / 3)}}, SelectionRule{TopK{neurons}},
+            SelectionRule{StatisticalTopK{1}}, SelectionRule{StatisticalTopK{std::max(1, neurons / 3)}},
+            SelectionRule{StatisticalTopK{neurons}}}) {
         const RowSelector selector(rule, *layer);
         for (std::size_t t = 0; t < 12; ++t) {
-          const auto a = std::span(rows).subspan(t * static_cast<std::size_t>(neurons), static_cast<std::size_t>(neurons));
+          const auto a =
+              std::span(rows).subspan(t * static_cast<std::size_t>(neurons), static_cast<std::size_t>(neurons));
           const auto mask = selector.select(a);
           std::vector<float> masked(a.begin(), a.end());
           EXPECT_EQ(selector.keep_active(masked), mask.count());
@@ -57,8 +61,10 @@ TEST(RowSelector, FollowsEachRulesSentence) {
 
 TEST(RowSelector, TopKTakesEqualsInOrderAndNoZeros) {
   const auto layer = random_layer(6, 2, 1);
-  EXPECT_EQ(select(TopK{3}, std::vector<float>{1, -2, 2, 2, 0, 2}, *layer).indices(), (std::vector<std::int32_t>{1, 2, 3}));
-  EXPECT_EQ(select(TopK{4}, std::vector<float>{0, -2, 0, 0, 0, 1}, *layer).indices(), (std::vector<std::int32_t>{1, 5}));
+  EXPECT_EQ(select(TopK{3}, std::vector<float>{1, -2, 2, 2, 0, 2}, *layer).indices(),
+            (std::vector<std::int32_t>{1, 2, 3}));
+  EXPECT_EQ(select(TopK{4}, std::vector<float>{0, -2, 0, 0, 0, 1}, *layer).indices(),
+            (std::vector<std::int32_t>{1, 5}));
 }
 
 TEST(RowSelector, ThresholdIsOnTheMagnitudeNotOnTheActivation) {
@@ -66,7 +72,8 @@ TEST(RowSelector, ThresholdIsOnTheMagnitudeNotOnTheActivation) {
   layer.neurons = 2;
   layer.outgoing_norms = {10.F, 0.1F};
   EXPECT_EQ(select(OutputThreshold{1}, std::vector<float>{0.2F, 5.F}, layer).indices(), (std::vector<std::int32_t>{0}));
-  EXPECT_EQ(select(ActivationThreshold{1}, std::vector<float>{0.2F, 5.F}, layer).indices(), (std::vector<std::int32_t>{1}));
+  EXPECT_EQ(select(ActivationThreshold{1}, std::vector<float>{0.2F, 5.F}, layer).indices(),
+            (std::vector<std::int32_t>{1}));
   EXPECT_EQ(select(OutputThreshold{2}, std::vector<float>{0.2F, 5.F}, layer).count(), 0);  // m = 2 is at the threshold
 }
 
@@ -76,7 +83,8 @@ TEST(RowSelector, EpsilonZeroLeavesEveryBitOfTheRow) {  // relu2.md 6.1 (ii), on
     auto row = random_activations(1, 77, 0.5, 2, both);
     row[3] = std::numeric_limits<float>::denorm_min();
     row[4] = -0.F;
-    for (const SelectionRule& rule : {SelectionRule{ExactZeros{}}, SelectionRule{OutputThreshold{0}}, SelectionRule{ActivationThreshold{0}}}) {
+    for (const SelectionRule& rule :
+         {SelectionRule{ExactZeros{}}, SelectionRule{OutputThreshold{0}}, SelectionRule{ActivationThreshold{0}}}) {
       auto copy = row;
       RowSelector(rule, *layer).keep_active(copy);
       EXPECT_EQ(copy, row);
@@ -99,9 +107,11 @@ TEST(RowSelector, RefusesRulesThatDoNotFit) {
 }
 
 TEST(SelectionRule, RoundTripsThroughJsonInEveryBit) {
-  for (const SelectionRule& rule : {SelectionRule{ExactZeros{}}, SelectionRule{OutputThreshold{0.1F}}, SelectionRule{OutputThreshold{1.1754944e-38F}},
-                                    SelectionRule{ActivationThreshold{3.3e10F}}, SelectionRule{LayerThreshold{0.3F, 0.7F}}, SelectionRule{TopK{17}},
-                                    SelectionRule{StatisticalTopK{1}}, SelectionRule{Predictor{"layer3.safetensors"}}}) {
+  for (const SelectionRule& rule :
+       {SelectionRule{ExactZeros{}}, SelectionRule{OutputThreshold{0.1F}},
+        SelectionRule{OutputThreshold{1.1754944e-38F}}, SelectionRule{ActivationThreshold{3.3e10F}},
+        SelectionRule{LayerThreshold{0.3F, 0.7F}}, SelectionRule{TopK{17}}, SelectionRule{StatisticalTopK{1}},
+        SelectionRule{Predictor{"layer3.safetensors"}}}) {
     const auto text = to_json(rule).dump();
     EXPECT_EQ(rule_from_json(parse_json(text, "test"), 32, "test"), rule) << text;
   }
