@@ -35,12 +35,20 @@ class Binder {
   }
 
  private:
+  /// The prefix under which the token embedding lies, or the first layer where a tied embedding lies under lm_head
+  /// alone.
   void choose_prefix() {
     const auto& rule = architecture_.tensors.front();  // the token embedding, by the table's convention
-    for (const auto prefix : architecture_.prefixes) {
-      if (archive_.find(expand(rule.huggingface, prefix, 0) + ".weight") == nullptr) continue;
-      prefix_ = prefix;
-      return;
+    const auto& in_layer = *std::find_if(architecture_.tensors.begin(), architecture_.tensors.end(), [](const auto& r) {
+      return r.part == Part::query || r.part == Part::query_key_value;
+    });
+    for (const auto* known : {&rule, &in_layer}) {
+      if (known == &in_layer && !config_.tied_embeddings) break;
+      for (const auto prefix : architecture_.prefixes) {
+        if (archive_.find(expand(known->huggingface, prefix, 0) + ".weight") == nullptr) continue;
+        prefix_ = prefix;
+        return;
+      }
     }
     throw BadInput(
         "{}: expected a tensor \"{}{}.weight\" (the token embedding of a {} model), found none; the first of {} "
@@ -76,7 +84,10 @@ class Binder {
     const bool wanted = rule.weight == nullptr || rule.weight(config_);
     const bool copy_of_embedding = rule.part == Part::unembedding && !wanted;
     BoundTensor bound{.rule = &rule, .layer = layer, .transposed = rule.transposed && !gguf_};
-    if (wanted || copy_of_embedding) bound.weight = take(weight_name);
+    if (wanted || (copy_of_embedding && !taken_.contains(weight_name))) bound.weight = take(weight_name);
+    // Writers drop one of two tied tensors: usually lm_head, but some drop the embedding.
+    if (bound.weight == nullptr && rule.part == Part::token_embedding && config_.tied_embeddings && !gguf_)
+      bound.weight = take("lm_head.weight");
     if (bound.weight == nullptr) {
       if (!wanted || rule.optional) return;
       missing(weight_name);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "core/base/error.h"
@@ -135,9 +136,10 @@ void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, c
     });
     return;
   }
-  pool.parallel_for(w.out, grain, [&](long begin, long end, int) {
+  const auto job = [&](long begin, long end, int) {
     HWY_DYNAMIC_DISPATCH(outputs)(w, begin, end, x, rows, bias, y);
-  });
+  };
+  pool.parallel_for(w.out, grain, std::ref(job));  // by reference: a std::function of this size would allocate per token
 }
 
 }  // namespace torpor::simd

@@ -34,6 +34,10 @@ const std::vector<BadTensors>& bad_tensors() {
        "llama_silu",
        [](Tensors& t) { t.remove("model.embed_tokens.weight"); },
        {"model.embed_tokens.weight", "token embedding"}},
+      {"MissingTiedEmbedding",
+       "llama_tied_bias",
+       [](Tensors& t) { t.remove("model.embed_tokens.weight"); },
+       {"model.embed_tokens.weight"}},
       {"MissingBias", "opt", [](Tensors& t) { t.remove("model.decoder.layers.0.fc1.bias"); }, {"layers.0.fc1.bias"}},
       {"MissingUpOfOneLayer",
        "llama_silu",
@@ -183,6 +187,20 @@ TEST(Model, TiedEmbeddingsStoredTwiceAreTiedIfEqual) {
   model = Model::load(folder.path());  // transformers keeps both then
   EXPECT_FALSE(model->config().tied_embeddings);
   EXPECT_NE(model->unembedding().data, model->token_embedding().data);
+}
+
+TEST(Model, TiedEmbeddingsMayLieUnderLmHeadAlone) {
+  for (const char* name : {"llama_tied_bias", "gpt2", "opt_350m"}) {
+    TemporaryFolder folder;
+    write_edited(name, folder.path(), [](Tensors& t) {
+      for (auto& tensor : t.list)
+        if (tensor.name.ends_with("embed_tokens.weight") || tensor.name.ends_with("wte.weight"))
+          tensor.name = "lm_head.weight";
+    });
+    const auto model = Model::load(folder.path());
+    EXPECT_EQ(model->parameters(), Model::load(golden(std::string("models/") + name))->parameters()) << name;
+    EXPECT_EQ(model->unembedding().data, model->token_embedding().data);
+  }
 }
 
 TEST(Model, WeightsAreUsedWhereTheyLie) {
