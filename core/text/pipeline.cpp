@@ -118,10 +118,16 @@ inline void PipelineTokenizer::encode_word(std::string_view word, std::size_t re
   WordCache::Slot& slot = scratch.cache.slot(key);
   if (slot.key == key) [[likely]]
     return out.push(slot);
+  WordCache::Slot& second = WordCache::neighbour(slot);
+  if (second.key == key) {
+    std::swap(slot, second);
+    return out.push(slot);
+  }
   const std::size_t before = out.size();
   parts_.model->encode(word, scratch, out);
   const std::size_t count = out.size() - before;
   if (count == 0 || count > WordCache::kMaxTokens) return;
+  second = slot;
   slot.key = key;
   std::fill(std::begin(slot.ids), std::end(slot.ids), kNoToken);
   std::copy_n(out.data() + before, count, slot.ids);

@@ -1,5 +1,5 @@
 // The little that tokenizers need of Unicode: strict UTF-8, and the classes that pre-tokenizer patterns speak of.
-// Character data: utf8proc, which like PCRE2 10.42 knows Unicode 14.
+// Character data: utf8proc 2.8, Unicode 15 (PCRE2 10.42 knows Unicode 14; the `tokenizers` package is at 15 or beyond).
 #pragma once
 
 #include <cstddef>

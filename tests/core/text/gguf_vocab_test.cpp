@@ -42,7 +42,8 @@ TEST_P(GgufVocabulary, AgreesWithLlamaCppOnItsOwnTestStrings) {
   const auto tokenizer = load_tokenizer(path);
   const auto cases = cases_of(path);
   EXPECT_EQ(cases.size(), 47u);
-  for (const Case& one : cases) EXPECT_EQ(tokenizer->encode(one.text, {false, false}), one.ids) << '"' << one.text << '"';
+  for (const Case& one : cases)
+    EXPECT_EQ(tokenizer->encode(one.text, {false, false}), one.ids) << '"' << one.text << '"';
 }
 
 TEST_P(GgufVocabulary, DecodesWhatItEncoded) {
@@ -106,9 +107,9 @@ TEST(Llama2c, AgreesWithTheNaiveLoopOfRunC) {
       if (vocabulary[i].first == text) return static_cast<int>(i);
     return -1;
   };
-  for (const std::string text :
-       {"", " ", "Once upon a time, there was a little girl named Lily.", "  two  spaces ", "caf\xC3\xA9 \xF0\x9F\x91\x8D", "a\nb\n\n",
-        "aaaaaaaaaaaaaaaa", "She said, \"Hi!\" They ran and ran and the there then"}) {
+  for (const std::string text : {"", " ", "Once upon a time, there was a little girl named Lily.", "  two  spaces ",
+                                 "caf\xC3\xA9 \xF0\x9F\x91\x8D", "a\nb\n\n", "aaaaaaaaaaaaaaaa",
+                                 "She said, \"Hi!\" They ran and ran and the there then"}) {
     Ids ids{1};
     if (!text.empty()) {
       ids.push_back(lookup(" "));

@@ -18,8 +18,12 @@ Json golden_json(const std::string& name) {
   return text::parse_large_json(read_file(path), path.string());
 }
 
-Ids plain(const Tokenizer& tokenizer, const std::string& text) { return tokenizer.encode(text, {false, false}); }
-Ids framed_parsed(const Tokenizer& tokenizer, const std::string& text) { return tokenizer.encode(text, {true, true}); }
+Ids plain(const Tokenizer& tokenizer, const std::string& text) {
+  return tokenizer.encode(text, {false, false});
+}
+Ids framed_parsed(const Tokenizer& tokenizer, const std::string& text) {
+  return tokenizer.encode(text, {true, true});
+}
 
 class CommittedTokenizer : public ::testing::TestWithParam<std::string> {};
 
@@ -45,9 +49,9 @@ TEST_P(CommittedTokenizer, AgreesWithThePackageItComesFrom) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Text, CommittedTokenizer,
-                         ::testing::Values("byte_gpt2.json", "byte_llama3.json", "byte_mixed.json", "llama_normalizer.json",
-                                           "llama_metaspace.json", "metaspace_split.json", "sentencepiece_unigram.model",
-                                           "sentencepiece_bpe.model"),
+                         ::testing::Values("byte_gpt2.json", "byte_llama3.json", "byte_mixed.json",
+                                           "llama_normalizer.json", "llama_metaspace.json", "metaspace_split.json",
+                                           "sentencepiece_unigram.model", "sentencepiece_bpe.model"),
                          [](const auto& param) {
                            std::string name = param.param;
                            for (char& c : name)
