@@ -1,9 +1,29 @@
+// The public face: arguments are checked here, before any work; the work is done in simd/ and many_rows.cpp.
 #include "engine/kernels/dense.h"
 
 #include "core/base/error.h"
-#include "engine/kernels/reference/reference.h"
+#include "engine/kernels/many_rows.h"
+#include "engine/kernels/simd/simd.h"
 
 namespace torpor {
+namespace {
+
+void check_count(const char* function, std::int64_t n, const void* data) {
+  if (n < 0) throw InvalidArgument("[{}] expected at least 0 values, got {}", function, n);
+  if (n > 0 && data == nullptr) throw InvalidArgument("[{}] expected {} values, got a null pointer", function, n);
+}
+
+void check_norm(const char* function, const float* x, std::int64_t rows, std::span<const float> weight,
+                std::span<const float> bias, float eps, const float* y) {
+  if (weight.empty()) throw InvalidArgument("[{}] expected a weight, got none", function);
+  if (!bias.empty() && bias.size() != weight.size())
+    throw InvalidArgument("[{}] expected {} biases as there are weights, got {}", function, weight.size(), bias.size());
+  if (!(eps >= 0)) throw InvalidArgument("[{}] expected eps >= 0, got {}", function, eps);
+  check_count(function, rows, x);
+  check_count(function, rows, y);
+}
+
+}  // namespace
 
 std::int64_t WeightMatrix::row_bytes() const {
   return static_cast<std::int64_t>(bytes_of(format, in));
@@ -22,48 +42,92 @@ std::string_view name_of(Activation activation) {
     case Activation::relu2:
       return "relu2";
   }
-  return "unknown";
+  throw InvalidArgument("[name_of] expected an Activation, got the value {}", static_cast<int>(activation));
 }
 
 void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
             ThreadPool& pool) {
-  pool.parallel_for(rows, 1, [&](long begin, long end, int) {
-    reference::linear(w, x + begin * w.in, end - begin, bias, y + begin * w.out);
-  });
+  if (w.out < 0 || w.in < 1)
+    throw InvalidArgument("[linear] expected a weight of [out, in], got [{}, {}]", w.out, w.in);
+  const NumberFormatTraits& format = traits(w.format);
+  if (!format.floating && !format.quantised)
+    throw InvalidArgument("[linear] expected floating or quantised weights, got {}", format.name);
+  if (!bias.empty() && static_cast<std::int64_t>(bias.size()) != w.out)
+    throw InvalidArgument("[linear] expected {} biases, got {}", w.out, bias.size());
+  static_cast<void>(bytes_of(w.format, w.in));  // throws if `in` is no multiple of the block
+  check_count("linear", rows, x);
+  if (rows == 0 || w.out == 0) return;
+  check_count("linear", rows, y);
+  check_count("linear", w.out, w.data);
+  const float* shift = bias.empty() ? nullptr : bias.data();
+  if (rows >= many_rows_from(w.format))
+    linear_many_rows(w, x, rows, shift, y, pool);
+  else
+    simd::linear_few_rows(w, x, rows, shift, y, pool);
 }
+
 void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,
               float* y) {
-  reference::rms_norm(x, rows, weight, weight_offset, eps, y);
+  check_norm("rms_norm", x, rows, weight, {}, eps, y);
+  simd::rms_norm(x, rows, weight, weight_offset, eps, y);
 }
+
 void layer_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset,
                 std::span<const float> bias, float eps, float* y) {
-  reference::layer_norm(x, rows, weight, weight_offset, bias, eps, y);
+  check_norm("layer_norm", x, rows, weight, bias, eps, y);
+  simd::layer_norm(x, rows, weight, weight_offset, bias, eps, y);
 }
+
 void activate(Activation activation, float* x, std::int64_t n) {
-  reference::activate(activation, x, n);
+  check_count("activate", n, x);
+  simd::activate(activation, x, n);
 }
+
 void activate_gated(Activation activation, float* gate, const float* up, std::int64_t n) {
-  reference::activate_gated(activation, gate, up, n);
+  check_count("activate_gated", n, gate);
+  check_count("activate_gated", n, up);
+  if (n > 0) simd::activate_gated(activation, gate, up, n);
 }
+
 void add(float* x, const float* y, std::int64_t n) {
-  reference::add(x, y, n);
+  check_count("add", n, x);
+  check_count("add", n, y);
+  if (n > 0) simd::add(x, y, n);
 }
+
 void soft_cap(float* x, std::int64_t n, float cap) {
-  reference::soft_cap(x, n, cap);
+  check_count("soft_cap", n, x);
+  if (!(cap > 0)) throw InvalidArgument("[soft_cap] expected cap > 0, got {}", cap);
+  simd::soft_cap(x, n, cap);
 }
+
 void softmax(float* x, std::int64_t n) {
-  reference::softmax(x, n);
+  check_count("softmax", n, x);
+  simd::softmax(x, n);
 }
+
 double log_sum_exp(const float* x, std::int64_t n) {
-  return reference::log_sum_exp(x, n);
+  check_count("log_sum_exp", n, x);
+  return simd::log_sum_exp(x, n);
 }
+
 void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
                const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool) {
-  const std::int64_t width = static_cast<std::int64_t>(shape.heads) * shape.head_dim;
-  pool.parallel_for(queries, 1, [&](long begin, long end, int) {
-    reference::attention(shape, q + begin * width, end - begin, first + begin, keys, values, kv_stride,
-                         out + begin * width);
-  });
+  if (shape.heads < 1 || shape.kv_heads < 1 || shape.head_dim < 1 || shape.heads % shape.kv_heads != 0)
+    throw InvalidArgument("[attention] expected heads a multiple of kv_heads and a head_dim, got {}, {}, {}",
+                          shape.heads, shape.kv_heads, shape.head_dim);
+  if (first < 0) throw InvalidArgument("[attention] expected a first position of at least 0, got {}", first);
+  if (shape.window < 0) throw InvalidArgument("[attention] expected a window of at least 0, got {}", shape.window);
+  if (!(shape.soft_cap >= 0)) throw InvalidArgument("[attention] expected soft_cap >= 0, got {}", shape.soft_cap);
+  if (kv_stride < static_cast<std::int64_t>(shape.kv_heads) * shape.head_dim)
+    throw InvalidArgument("[attention] expected kv_stride >= {} * {}, got {}", shape.kv_heads, shape.head_dim,
+                          kv_stride);
+  check_count("attention", queries, q);
+  if (queries == 0) return;
+  check_count("attention", queries, keys);
+  check_count("attention", queries, values);
+  check_count("attention", queries, out);
+  simd::attention(shape, q, queries, first, keys, values, kv_stride, out, pool);
 }
 
 }  // namespace torpor

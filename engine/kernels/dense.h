@@ -2,8 +2,8 @@
 // (Highway, chosen at run time by the machine's instruction set). Nothing here knows a model.
 //
 // Conventions: activations are f32, row-major, [rows, width]. A weight matrix is [out, in], row-major, any floating or
-// quantised NumberFormat, never copied. Outputs do not alias inputs unless said. All functions are thread-safe; those that
-// take a ThreadPool split the work over it with a fixed split and give the same bits for every thread count.
+// quantised NumberFormat, never copied. Outputs do not alias inputs unless said. All functions are thread-safe; those
+// that take a ThreadPool split the work over it with a fixed split and give the same bits for every thread count.
 #pragma once
 
 #include <cstddef>
@@ -29,21 +29,23 @@ struct WeightMatrix {
 };
 
 /// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x: [rows, in], y: [rows, out]; bias empty or [out].
-/// One or few rows: SIMD dot products that read each weight once (decode). Many rows: oneDNN (prefill); weights that are
-/// not f32 are converted block-wise on the way. Accumulates in f32.
+/// One or few rows: SIMD dot products that read each weight once (decode). Many rows: oneDNN (prefill); weights that
+/// are not f32 are converted block-wise on the way. Accumulates in f32.
 void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
             ThreadPool& pool);
 
 /// y = x / sqrt(mean(x^2) + eps) * (weight + weight_offset) for each row. In place allowed. (weight_offset 1: Gemma.)
-void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps, float* y);
+void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,
+              float* y);
 
-/// y = (x - mean) / sqrt(var + eps) * (weight + weight_offset) + bias for each row. In place allowed; bias may be empty.
-/// (weight_offset 1: Nemotron's LayerNorm1P.)
+/// y = (x - mean) / sqrt(var + eps) * (weight + weight_offset) + bias for each row. In place allowed; bias may be
+/// empty. (weight_offset 1: Nemotron's LayerNorm1P.)
 void layer_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset,
                 std::span<const float> bias, float eps, float* y);
 
 enum class Activation : std::uint8_t { silu, gelu, gelu_tanh, relu, relu2 };
-std::string_view name_of(Activation activation);  // Hugging Face's: "silu", "gelu", "gelu_pytorch_tanh", "relu", "relu2"
+std::string_view name_of(
+    Activation activation);  // Hugging Face's: "silu", "gelu", "gelu_pytorch_tanh", "relu", "relu2"
 
 /// x = f(x), n values.
 void activate(Activation activation, float* x, std::int64_t n);
@@ -65,9 +67,9 @@ double log_sum_exp(const float* x, std::int64_t n);
 /// Attention of `queries` rows of one sequence against its cached keys and values, all heads.
 struct AttentionShape {
   int heads = 0, kv_heads = 0, head_dim = 0;  // heads is a multiple of kv_heads
-  float scale = 0;          // multiplies q.k, usually 1/sqrt(head_dim)
-  float soft_cap = 0;       // 0: none
-  std::int64_t window = 0;  // a query sees the last `window` keys, itself included; 0: all
+  float scale = 0;                            // multiplies q.k, usually 1/sqrt(head_dim)
+  float soft_cap = 0;                         // 0: none
+  std::int64_t window = 0;                    // a query sees the last `window` keys, itself included; 0: all
 };
 
 /// q: [queries, heads*head_dim], already rotated; query r is at position first + r.

@@ -35,7 +35,8 @@ using V4 = hn::Vec<D4>;
 
 inline constexpr std::int64_t kQuantisedPrefetch = 1024;
 
-/// sum += pairwise products of a and b. (The second half, `high`, is used by NEON only; the compiler drops it elsewhere.)
+/// sum += pairwise products of a and b. (The second half, `high`, is used by NEON only; the compiler drops it
+/// elsewhere.)
 HWY_INLINE V32 multiply_pairs(V16 a, V16 b, V32 sum) {
   const D32 d;
   V32 high = hn::Zero(d);
@@ -53,7 +54,8 @@ inline std::uint16_t load_u16(const std::uint8_t* p) {
   return v;
 }
 
-/// The f16 numbers at p, p + stride, p + 2 stride, p + 3 stride. Gathered in integer registers, which have nothing to do.
+/// The f16 numbers at p, p + stride, p + 2 stride, p + 3 stride. Gathered in integer registers, which have nothing to
+/// do.
 HWY_INLINE V4 load_4_scales(const std::uint8_t* p, std::int64_t stride) {
   const D4 d;
   const std::uint64_t bits = static_cast<std::uint64_t>(load_u16(p)) |
@@ -100,15 +102,15 @@ inline void quantise_rows(const float* x, QuantisedRows& q) {
         sum = hn::Add(sum, v);
         hn::StoreU(hn::DemoteTo(d16, v), d16, q.values.get() + b * kBlock + i);
       }
-      q.sums[static_cast<std::size_t>(2 * b + half)] =
-          static_cast<float>(hn::GetLane(hn::SumOfLanes(di, sum)));
+      q.sums[static_cast<std::size_t>(2 * b + half)] = static_cast<float>(hn::GetLane(hn::SumOfLanes(di, sum)));
     }
   }
 }
 
 /// q8_0: f16 scale, 32 int8.  sum over blocks of d_b s_b (q . x)
 template <int kRows>
-HWY_INLINE void dot_q8_0(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row, float* out) {
+HWY_INLINE void dot_q8_0(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row,
+                         float* out) {
   const D16 d16;
   const D32 d32;
   const DF df;
@@ -157,7 +159,8 @@ HWY_INLINE void dot_q8_0(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows
 /// q4_0: f16 scale, 16 bytes: byte j holds values j (low nibble) and j + 16 (high), each minus 8.
 /// sum over blocks of d_b s_b (q . x - 8 sum x)
 template <int kRows>
-HWY_INLINE void dot_q4_0(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row, float* out) {
+HWY_INLINE void dot_q4_0(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row,
+                         float* out) {
   const D16 d16;
   const D32 d32;
   const DF df;
@@ -209,8 +212,9 @@ HWY_INLINE void dot_q4_0(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows
   for (int r = 0; r < kRows; ++r) out[r] = hn::GetLane(hn::SumOfLanes(df, hn::Add(sum[r][0], sum[r][1])));
 }
 
-/// The eight 6-bit scales and eight 6-bit minima of a q4_k block, from its 12 bytes: the first four of each are the low six
-/// bits of bytes 0-3 and 4-7; of the last four, the low nibbles are in bytes 8-11 and the top two bits in the spare bits.
+/// The eight 6-bit scales and eight 6-bit minima of a q4_k block, from its 12 bytes: the first four of each are the low
+/// six bits of bytes 0-3 and 4-7; of the last four, the low nibbles are in bytes 8-11 and the top two bits in the spare
+/// bits.
 HWY_INLINE void unpack_q4_k_scales(const std::uint8_t* p, std::uint8_t* scales, std::uint8_t* minima) {
   std::uint32_t a, b, c;
   std::memcpy(&a, p, 4);
@@ -229,7 +233,8 @@ HWY_INLINE void unpack_q4_k_scales(const std::uint8_t* p, std::uint8_t* scales, 
 /// q4_k: f16 d, f16 dmin, 12 bytes of scales, 128 bytes: 32 bytes hold sub-blocks 2g (low nibbles) and 2g + 1 (high).
 /// sum over sub-blocks of s_j (d sc_j (q . x) - dmin m_j sum x)
 template <int kRows>
-HWY_INLINE void dot_q4_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row, float* out) {
+HWY_INLINE void dot_q4_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row,
+                         float* out) {
   const D16 d16;
   const D32 d32;
   const DF df;
@@ -286,7 +291,8 @@ HWY_INLINE void dot_q4_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows
 /// values l, l + 32, l + 64, l + 96 are the low nibbles of bytes l and l + 32 and their high nibbles, each with one bit
 /// pair of byte l above, minus 32.  sum over groups of 16 of d sc_j s_b (q . x - 32 sum x)
 template <int kRows>
-HWY_INLINE void dot_q6_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row, float* out) {
+HWY_INLINE void dot_q6_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row,
+                         float* out) {
   const D16 d16;
   const D32 d32;
   const DF df;

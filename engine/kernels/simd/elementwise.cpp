@@ -36,10 +36,14 @@ HWY_INLINE void map(float* x, const float* y, std::int64_t n, const F& f) {
   std::copy(a, a + (n - i), x + i);
 }
 
+/// x / (1 + exp(u)), 0 where exp(u) is beyond what exp_bounded gives.
+HWY_INLINE V over_one_plus_exp(D d, V x, V u) {
+  const V y = hn::Div(x, hn::Add(hn::Set(d, 1.0F), exp_bounded(d, u)));
+  return hn::IfThenZeroElse(hn::Gt(u, hn::Set(d, 88.3F)), y);
+}
+
 struct Silu {
-  HWY_INLINE V operator()(D d, V x) const {
-    return hn::Div(x, hn::Add(hn::Set(d, 1.0F), exp_bounded(d, hn::Neg(x))));
-  }
+  HWY_INLINE V operator()(D d, V x) const { return over_one_plus_exp(d, x, hn::Neg(x)); }
 };
 struct Gelu {
   HWY_INLINE V operator()(D d, V x) const { return hn::Mul(x, normal_cdf(d, x)); }
@@ -49,7 +53,7 @@ struct GeluTanh {
   HWY_INLINE V operator()(D d, V x) const {
     const V cube = hn::Mul(hn::Mul(x, x), x);
     const V minus_2u = hn::Mul(hn::MulAdd(cube, hn::Set(d, 0.044715F), x), hn::Set(d, -1.5957691216F));
-    return hn::Div(x, hn::Add(hn::Set(d, 1.0F), exp_bounded(d, minus_2u)));
+    return over_one_plus_exp(d, x, minus_2u);
   }
 };
 struct Relu {
@@ -173,10 +177,18 @@ void activate(Activation activation, float* x, std::int64_t n) {
 void activate_gated(Activation activation, float* gate, const float* up, std::int64_t n) {
   HWY_DYNAMIC_DISPATCH(activate_any)(activation, gate, up, n);
 }
-void add(float* x, const float* y, std::int64_t n) { HWY_DYNAMIC_DISPATCH(add_any)(x, y, n); }
-void soft_cap(float* x, std::int64_t n, float cap) { HWY_DYNAMIC_DISPATCH(soft_cap_any)(x, n, cap); }
-void softmax(float* x, std::int64_t n) { HWY_DYNAMIC_DISPATCH(softmax_any)(x, n); }
-double log_sum_exp(const float* x, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(log_sum_exp_any)(x, n); }
+void add(float* x, const float* y, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(add_any)(x, y, n);
+}
+void soft_cap(float* x, std::int64_t n, float cap) {
+  HWY_DYNAMIC_DISPATCH(soft_cap_any)(x, n, cap);
+}
+void softmax(float* x, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(softmax_any)(x, n);
+}
+double log_sum_exp(const float* x, std::int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(log_sum_exp_any)(x, n);
+}
 
 }  // namespace torpor::simd
 #endif

@@ -60,17 +60,17 @@ void converted_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t e
   }
 }
 
-#define TORPOR_QUANTISED_OUTPUTS(name, dot)                                                                          \
-  void name(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x, const float* bias,  \
-            float* y) {                                                                                              \
-    each_output(w, begin, end, x.rows, bias, y,                                                                      \
-                [&](const std::byte* p, std::int64_t r, int count, float* out) HWY_ATTR {                            \
-                  const auto* bytes = reinterpret_cast<const std::uint8_t*>(p);                                      \
-                  if (count == 1) return dot<1>(bytes, x, r, out);                                                   \
-                  if (count == 2) return dot<2>(bytes, x, r, out);                                                   \
-                  if (count == 3) return dot<3>(bytes, x, r, out);                                                   \
-                  dot<4>(bytes, x, r, out);                                                                          \
-                });                                                                                                  \
+#define TORPOR_QUANTISED_OUTPUTS(name, dot)                                                                         \
+  void name(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x, const float* bias, \
+            float* y) {                                                                                             \
+    each_output(w, begin, end, x.rows, bias, y,                                                                     \
+                [&](const std::byte* p, std::int64_t r, int count, float* out) HWY_ATTR {                           \
+                  const auto* bytes = reinterpret_cast<const std::uint8_t*>(p);                                     \
+                  if (count == 1) return dot<1>(bytes, x, r, out);                                                  \
+                  if (count == 2) return dot<2>(bytes, x, r, out);                                                  \
+                  if (count == 3) return dot<3>(bytes, x, r, out);                                                  \
+                  dot<4>(bytes, x, r, out);                                                                         \
+                });                                                                                                 \
   }
 TORPOR_QUANTISED_OUTPUTS(q8_0_outputs, dot_q8_0)
 TORPOR_QUANTISED_OUTPUTS(q4_0_outputs, dot_q4_0)
@@ -106,7 +106,9 @@ void outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const 
   }
 }
 
-void quantise(const float* x, QuantisedRows& q) { quantise_rows(x, q); }
+void quantise(const float* x, QuantisedRows& q) {
+  quantise_rows(x, q);
+}
 
 }  // namespace
 }  // namespace torpor::simd::HWY_NAMESPACE
@@ -136,10 +138,9 @@ void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, c
     });
     return;
   }
-  const auto job = [&](long begin, long end, int) {
-    HWY_DYNAMIC_DISPATCH(outputs)(w, begin, end, x, rows, bias, y);
-  };
-  pool.parallel_for(w.out, grain, std::ref(job));  // by reference: a std::function of this size would allocate per token
+  const auto job = [&](long begin, long end, int) { HWY_DYNAMIC_DISPATCH(outputs)(w, begin, end, x, rows, bias, y); };
+  pool.parallel_for(w.out, grain,
+                    std::ref(job));  // by reference: a std::function of this size would allocate per token
 }
 
 }  // namespace torpor::simd

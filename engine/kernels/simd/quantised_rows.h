@@ -1,6 +1,6 @@
 // Rows of x as 16-bit integers with one scale for 32 values, for products with quantised weights in integer arithmetic:
-// x = scale * value, |value| <= 32767. The rounding is at most 1.6e-5 of a block's largest |x|: f32 results in practice,
-// unlike the 8 bits that are usual elsewhere, at two multiply-add instructions for 32 weights instead of one.
+// x = scale * value, |value| <= 32767. The rounding is at most 1.6e-5 of a block's largest |x|: f32 results in
+// practice, unlike the 8 bits that are usual elsewhere, at two multiply-add instructions for 32 weights instead of one.
 #pragma once
 
 #include <hwy/aligned_allocator.h>

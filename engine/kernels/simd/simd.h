@@ -1,13 +1,14 @@
 // The kernels of dense.h for every instruction set that the compiler offers (SSE4, AVX2, AVX-512, NEON), chosen at run
-// time by Highway. Internal: arguments were checked by dense.cpp. Shapes as in dense.h. All on the calling thread unless
-// they take a pool.
+// time by Highway. Internal: arguments were checked by dense.cpp. Shapes as in dense.h. All on the calling thread
+// unless they take a pool.
 #pragma once
 
 #include "engine/kernels/dense.h"
 
 namespace torpor::simd {
 
-void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps, float* y);
+void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,
+              float* y);
 void layer_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset,
                 std::span<const float> bias, float eps, float* y);
 

@@ -1,0 +1,72 @@
+#include "engine/kernels/many_rows.h"
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+#include <hwy/aligned_allocator.h>
+
+// The OpenMP run-time library that oneDNN itself uses; <omp.h> would be another compiler's under clang.
+extern "C" {
+void omp_set_num_threads(int threads);
+int omp_get_max_threads();
+}
+
+namespace torpor {
+namespace {
+
+// Outputs per call of sgemm. Fixed, because oneDNN adds in another order for other widths (seen from 512 rows on): the
+// bits must not depend on the number of threads. Narrow slices cost nothing (64 to 2048 measured alike), and converted
+// weights of a slice stay in the cache.
+constexpr std::int64_t kSlice = 64;
+
+/// While it lives, oneDNN calls from this thread stay on this thread: the pool has its own threads. The setting belongs
+/// to the calling thread and is put back, since others (LibTorch) read it too.
+class OneOmpThread {
+ public:
+  OneOmpThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneOmpThread() { omp_set_num_threads(before_); }
+  OneOmpThread(const OneOmpThread&) = delete;
+  OneOmpThread& operator=(const OneOmpThread&) = delete;
+
+ private:
+  int before_;
+};
+
+}  // namespace
+
+std::int64_t many_rows_from(NumberFormat) {
+  return 8;
+}
+
+void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
+                      ThreadPool& pool) {
+  const std::int64_t slices = (w.out + kSlice - 1) / kSlice;
+  pool.parallel_for(slices, 1, [&](long begin, long end, int) {
+    const OneOmpThread one;
+    const bool convert = w.format != NumberFormat::f32;
+    const auto panel = hwy::AllocateAligned<float>(convert ? static_cast<std::size_t>(kSlice * w.in) : 1);
+    for (std::int64_t s = begin; s < end; ++s) {
+      const std::int64_t first = s * kSlice;
+      const std::int64_t count = std::min(kSlice, w.out - first);
+      const auto* weights = reinterpret_cast<const float*>(w.row(first));
+      if (convert) {
+        to_f32(w.format, w.row(first), {panel.get(), static_cast<std::size_t>(count * w.in)});
+        weights = panel.get();
+      }
+      // Row-major: y[rows, count] = x[rows, in] * weights[count, in]^T
+      const dnnl_status_t status =
+          dnnl_sgemm('N', 'T', rows, count, w.in, 1.0F, x, w.in, weights, w.in, 0.0F, y + first, w.out);
+      if (status != dnnl_success)
+        throw IoError("oneDNN refused a matrix product of {} x {} by {} (status {})", rows, w.in, count,
+                      static_cast<int>(status));
+      if (bias == nullptr) continue;
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t o = 0; o < count; ++o) y[r * w.out + first + o] += bias[first + o];
+    }
+  });
+}
+
+}  // namespace torpor

@@ -1,0 +1,14 @@
+// linear() for many rows through oneDNN's matrix product (prefill). Internal: arguments were checked by dense.cpp.
+#pragma once
+
+#include "engine/kernels/dense.h"
+
+namespace torpor {
+
+/// From this many rows on, oneDNN is faster than reading the weights with dot products (bench/kernels).
+std::int64_t many_rows_from(NumberFormat format);
+
+void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
+                      ThreadPool& pool);
+
+}  // namespace torpor

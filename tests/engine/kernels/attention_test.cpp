@@ -1,0 +1,145 @@
+#include <cmath>
+
+#include "core/base/error.h"
+#include "engine/kernels/dense_cases.h"
+#include "engine/kernels/reference/reference.h"
+#include "kernel_test_support.h"
+#include "tests/test_support.h"
+
+namespace torpor {
+namespace {
+
+using testing::normal_values;
+
+struct Problem {
+  AttentionShape shape;
+  std::int64_t queries, first, stride, q_width;
+  std::vector<float> q, keys, values, wanted;
+
+  explicit Problem(const AttentionCase& c) : shape(c.shape), queries(c.queries), first(c.first) {
+    if (shape.scale == 0) shape.scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
+    stride = shape.kv_heads * shape.head_dim + 5;  // rows further apart than they are wide
+    q_width = shape.heads * shape.head_dim;
+    q = normal_values(queries * q_width, 1);
+    keys = normal_values((first + queries) * stride, 2);
+    values = normal_values((first + queries) * stride, 3);
+    wanted.resize(q.size());
+    reference::attention(shape, q.data(), queries, first, keys.data(), values.data(), stride, wanted.data());
+  }
+  std::vector<float> run(ThreadPool& pool) const {
+    std::vector<float> out(q.size() + 1, 77.0F);
+    attention(shape, q.data(), queries, first, keys.data(), values.data(), stride, out.data(), pool);
+    EXPECT_EQ(out.back(), 77.0F);
+    out.pop_back();
+    return out;
+  }
+};
+
+std::string describe(const AttentionCase& c) {
+  return fmt::format("heads {}/{} dim {} cap {} window {} queries {} first {}", c.shape.heads, c.shape.kv_heads,
+                     c.shape.head_dim, c.shape.soft_cap, c.shape.window, c.queries, c.first);
+}
+
+TEST(Attention, AgreesWithTheReferenceForEveryShapeAndInstructionSet) {
+  ThreadPool pool(2);
+  for (const AttentionCase& c : kAttentionCases) {
+    const Problem problem(c);
+    testing::with_every_instruction_set([&](const std::string& set) {
+      const auto got = problem.run(pool);
+      for (std::size_t i = 0; i < got.size(); ++i)
+        ASSERT_NEAR(got[i], problem.wanted[i], c.tolerance) << set << ", " << describe(c) << " at " << i;
+    });
+  }
+}
+
+TEST(Attention, GivesTheSameBitsForEveryThreadCount) {
+  for (const AttentionCase& c : kAttentionCases) {
+    const Problem problem(c);
+    ThreadPool single(1);
+    const auto one = problem.run(single);
+    for (const int threads : {2, 3, 7}) {
+      ThreadPool pool(threads);
+      const auto several = problem.run(pool);
+      ASSERT_EQ(std::memcmp(one.data(), several.data(), one.size() * sizeof(float)), 0)
+          << threads << " threads, " << describe(c);
+    }
+  }
+}
+
+TEST(Attention, SeesNeitherTheFutureNorWhatLeftTheWindow) {
+  // What must not be seen is made not a number.
+  for (const std::int64_t queries : {1, 4, 100}) {
+    Problem problem({{4, 2, 32, 0, 0, 10}, queries, 50, 0});
+    const std::int64_t row = queries / 2;  // one query in the middle
+    ThreadPool pool(1);
+    const auto before = problem.run(pool);
+    for (std::int64_t p = 0; p < problem.first + queries; ++p)
+      if (p > problem.first + row || p <= problem.first + row - 10)
+        for (std::int64_t i = 0; i < problem.stride; ++i)
+          problem.keys[static_cast<std::size_t>(p * problem.stride + i)] = 1000.0F;
+    const auto after = problem.run(pool);
+    for (std::int64_t i = 0; i < problem.q_width; ++i) {
+      const auto k = static_cast<std::size_t>(row * problem.q_width + i);
+      ASSERT_EQ(before[k], after[k]) << queries << " queries";
+    }
+  }
+}
+
+TEST(Attention, IsAMeanOfTheValues) {
+  // Identity: equal keys give the plain mean of the values seen; equal values come out as they are.
+  Problem problem({{2, 1, 16, 0, 0, 0}, 70, 0, 0});
+  std::fill(problem.keys.begin(), problem.keys.end(), 0.25F);
+  ThreadPool pool(1);
+  const auto out = problem.run(pool);
+  for (std::int64_t r = 0; r < 70; ++r)
+    for (std::int64_t i = 0; i < 16; ++i) {
+      double mean = 0;
+      for (std::int64_t p = 0; p <= r; ++p)
+        mean += static_cast<double>(problem.values[static_cast<std::size_t>(p * problem.stride + i)]);
+      ASSERT_NEAR(out[static_cast<std::size_t>(r * 32 + i)], mean / static_cast<double>(r + 1), 2e-6);
+    }
+  std::fill(problem.values.begin(), problem.values.end(), -1.5F);
+  for (const float v : problem.run(pool)) ASSERT_NEAR(v, -1.5F, 1e-6F);
+}
+
+TEST(Attention, TakesScoresOfAnySize) {
+  for (const std::int64_t queries : {1, 40}) {
+    for (const float scale : {30.0F, 1000.0F}) {
+      AttentionCase c{{2, 2, 64, scale, 0, 0}, queries, 100, 0};
+      const Problem problem(c);
+      ThreadPool pool(1);
+      const auto got = problem.run(pool);
+      // Scores of 1e4 are rounded to 1e-3: the weights are that uncertain.
+      for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], problem.wanted[i], 2e-5F * scale) << scale;
+    }
+  }
+}
+
+TEST(Attention, KeepsNotANumberVisible) {
+  for (const std::int64_t queries : {1, 30}) {
+    Problem problem({{2, 2, 16, 0, 0, 0}, queries, 10, 0});
+    problem.keys[0] = NAN;  // head 0, position 0
+    ThreadPool pool(1);
+    const auto out = problem.run(pool);
+    EXPECT_TRUE(std::isnan(out[0]));
+    EXPECT_FALSE(std::isnan(out[16]));  // head 1
+  }
+}
+
+TEST(Attention, RefusesBadShapes) {
+  ThreadPool pool(1);
+  std::vector<float> x(64);
+  const auto call = [&](AttentionShape s, std::int64_t queries, std::int64_t first, std::int64_t stride) {
+    attention(s, x.data(), queries, first, x.data(), x.data(), stride, x.data(), pool);
+  };
+  EXPECT_THROW(call({3, 2, 4, 1, 0, 0}, 1, 0, 8), InvalidArgument);
+  EXPECT_THROW(call({2, 0, 4, 1, 0, 0}, 1, 0, 8), InvalidArgument);
+  EXPECT_THROW(call({2, 2, 4, 1, 0, 0}, 1, 0, 7), InvalidArgument);
+  EXPECT_THROW(call({2, 2, 4, 1, 0, 0}, 1, -1, 8), InvalidArgument);
+  EXPECT_THROW(call({2, 2, 4, 1, 0, -1}, 1, 0, 8), InvalidArgument);
+  EXPECT_THROW(call({2, 2, 4, 1, -1, 0}, 1, 0, 8), InvalidArgument);
+  EXPECT_THROW(call({2, 2, 4, 1, 0, 0}, -1, 0, 8), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace torpor
