@@ -7,7 +7,9 @@
 namespace torpor {
 namespace {
 
-Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+Json number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
 
 Json numbers(const std::vector<double>& values) {
   Json out = Json::array();
@@ -17,10 +19,14 @@ Json numbers(const std::vector<double>& values) {
 
 const char* style_name(NumberStyle style) {
   switch (style) {
-    case NumberStyle::share: return "share";
-    case NumberStyle::bytes: return "bytes";
-    case NumberStyle::count: return "count";
-    case NumberStyle::plain: break;
+    case NumberStyle::share:
+      return "share";
+    case NumberStyle::bytes:
+      return "bytes";
+    case NumberStyle::count:
+      return "count";
+    case NumberStyle::plain:
+      break;
   }
   return "plain";
 }
@@ -43,9 +49,8 @@ void add_style(Json& out, const SeriesStyle& style, std::size_t position) {
 Json references_json(const std::vector<ReferenceLine>& lines) {
   Json out = Json::array();
   for (const ReferenceLine& line : lines) {
-    out.push_back({{"axis", line.axis == ReferenceLine::Across::x ? "x" : "y"},
-                   {"at", number(line.at)},
-                   {"label", line.label}});
+    out.push_back(
+        {{"axis", line.axis == ReferenceLine::Across::x ? "x" : "y"}, {"at", number(line.at)}, {"label", line.label}});
   }
   return out;
 }
@@ -54,8 +59,9 @@ void check_lengths(const std::string& title, const BarSeries& series, std::size_
   const auto agrees = [n](const std::vector<double>& v) { return v.size() == n; };
   if (!agrees(series.values) || (!series.low.empty() && !agrees(series.low)) ||
       (!series.high.empty() && !agrees(series.high)) || series.low.empty() != series.high.empty()) {
-    throw InvalidArgument("[chart] \"{}\", series \"{}\": expected {} values (and as many or no limits), got {}, {}, {}",
-                          title, series.name, n, series.values.size(), series.low.size(), series.high.size());
+    throw InvalidArgument(
+        "[chart] \"{}\", series \"{}\": expected {} values (and as many or no limits), got {}, {}, {}", title,
+        series.name, n, series.values.size(), series.low.size(), series.high.size());
   }
 }
 
@@ -130,7 +136,8 @@ std::size_t column_count(const HeatMap& map) {
 Json to_json(const std::string& title, const HeatMap& map) {
   const std::size_t columns = column_count(map);
   if (map.cells.size() != map.rows.size()) {
-    throw InvalidArgument("[chart] \"{}\": expected {} rows of cells, got {}", title, map.rows.size(), map.cells.size());
+    throw InvalidArgument("[chart] \"{}\": expected {} rows of cells, got {}", title, map.rows.size(),
+                          map.cells.size());
   }
   Json cells = Json::array();
   for (const std::vector<double>& row : map.cells) {
@@ -267,7 +274,9 @@ Table to_table(const HeatMap& map) {
 
 }  // namespace
 
-Cell number_cell(double value, NumberStyle style) { return {format(value, style), value}; }
+Cell number_cell(double value, NumberStyle style) {
+  return {format(value, style), value};
+}
 
 Table chart_table(const Chart& chart) {
   Table table = std::visit([](const auto& kind) { return to_table(kind); }, chart.kind);

@@ -1,5 +1,6 @@
 // Charts as values: what is shown, not how it is drawn. Each is drawn by Chart.js on a canvas (assets/report.js) and
-// always comes with the table of its numbers (chart_table). NaN = no value: a gap in the chart, an en dash in the table.
+// always comes with the table of its numbers (chart_table). NaN = no value: a gap in the chart, an en dash in the
+// table.
 #pragma once
 
 #include <limits>
@@ -23,8 +24,8 @@ struct Axis {
 
 /// How a series is told apart: by colour, and by dash and marker for those who do not see the colour.
 struct SeriesStyle {
-  int slot = -1;      // colour of the palette, 0…7; -1: the series' position in the chart
-  double ramp = -1;   // in [0,1]: a colour of the sequential scale instead, for levels of one quantity
+  int slot = -1;     // colour of the palette, 0…7; -1: the series' position in the chart
+  double ramp = -1;  // in [0,1]: a colour of the sequential scale instead, for levels of one quantity
   bool dashed = false;
   bool quiet = false;  // grey: a baseline or what is expected by chance
 };
@@ -106,13 +107,14 @@ struct Cell {
 };
 struct Column {
   std::string title;
-  bool number = false;  // right-aligned
+  bool number = false;    // right-aligned
   std::string note = {};  // shown as a tooltip of the heading
 };
 struct Table {
   std::string caption;
   std::vector<Column> columns;
   std::vector<std::vector<Cell>> rows;
+  bool facts = false;  // names and values: no headings, not sorted, shown whole
 };
 
 Cell number_cell(double value, NumberStyle style = NumberStyle::plain);

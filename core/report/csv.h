@@ -8,8 +8,8 @@
 
 namespace torpor {
 
-/// One table. The header fixes the number of fields of every row. Records end with CRLF; fields with a comma, a quote, a
-/// line break or outer blanks are quoted. Missing numbers (NaN) are empty fields. One thread at a time.
+/// One table. The header fixes the number of fields of every row. Records end with CRLF; fields with a comma, a quote,
+/// a line break or outer blanks are quoted. Missing numbers (NaN) are empty fields. One thread at a time.
 class CsvWriter {
  public:
   explicit CsvWriter(const std::vector<std::string>& header);

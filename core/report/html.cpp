@@ -35,7 +35,9 @@ bool unprintable(std::uint32_t code) {
          (code >= 0x202A && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069);
 }
 
-bool is_markup(char c) { return c == '*' || c == '`' || c == '_' || c == '\\'; }
+bool is_markup(char c) {
+  return c == '*' || c == '`' || c == '_' || c == '\\';
+}
 
 /// Prose between two marks.
 std::size_t find_mark(std::string_view text, std::size_t from, std::string_view mark) {
@@ -62,12 +64,23 @@ std::string escape_html(std::string_view text) {
       continue;
     }
     switch (c.code) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += text.substr(i, c.length);
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += text.substr(i, c.length);
     }
     i += c.length;
   }
@@ -78,8 +91,7 @@ std::string prose_to_html(std::string_view text) {
   struct Mark {
     std::string_view open, close, element;
   };
-  static constexpr Mark kMarks[] = {
-      {"**", "**", "strong"}, {"*", "*", "em"}, {"`", "`", "code"}, {"_{", "}", "sub"}};
+  static constexpr Mark kMarks[] = {{"**", "**", "strong"}, {"*", "*", "em"}, {"`", "`", "code"}, {"_{", "}", "sub"}};
   std::string out;
   std::string plain;  // not escaped yet; characters are escaped whole, so that no UTF-8 sequence is cut
   const auto flush = [&] {
@@ -127,10 +139,17 @@ std::string json_for_script(const Json& value) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     // These can only stand inside of JSON strings, where an escape means the same.
     switch (text[i]) {
-      case '<': out += "\\u003c"; continue;
-      case '>': out += "\\u003e"; continue;
-      case '&': out += "\\u0026"; continue;
-      default: break;
+      case '<':
+        out += "\\u003c";
+        continue;
+      case '>':
+        out += "\\u003e";
+        continue;
+      case '&':
+        out += "\\u0026";
+        continue;
+      default:
+        break;
     }
     if (text.compare(i, 3, "\xE2\x80\xA8") == 0 || text.compare(i, 3, "\xE2\x80\xA9") == 0) {
       out += text[i + 2] == '\xA8' ? "\\u2028" : "\\u2029";
@@ -143,8 +162,7 @@ std::string json_for_script(const Json& value) {
 }
 
 std::string shell_word(std::string_view word) {
-  constexpr std::string_view kSafe =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  constexpr std::string_view kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
   if (!word.empty() && word.find_first_not_of(kSafe) == std::string_view::npos) return std::string(word);
   std::string out = "'";
   for (const char c : word) {

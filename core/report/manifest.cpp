@@ -41,7 +41,8 @@ Json manifest_json(const Manifest& manifest) {
                       {"fingerprint", input.fingerprint}});
   }
   Json outputs = Json::array();
-  for (const ManifestOutput& output : manifest.outputs) outputs.push_back({{"role", output.role}, {"path", output.path}});
+  for (const ManifestOutput& output : manifest.outputs)
+    outputs.push_back({{"role", output.role}, {"path", output.path}});
 
   Json out;
   out["schema"] = "torpor.manifest/1";

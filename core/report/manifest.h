@@ -13,8 +13,8 @@
 namespace torpor {
 
 struct ManifestInput {
-  std::string role;  // "model", "text", "plan"
-  std::string path;  // as given on the command line
+  std::string role;         // "model", "text", "plan"
+  std::string path;         // as given on the command line
   std::int64_t bytes = -1;  // -1: unknown (standard input that was not counted)
   std::string fingerprint;
 };
@@ -46,9 +46,9 @@ class ManifestClock {
   std::chrono::steady_clock::time_point steady_;
 };
 
-/// Schema "torpor.manifest/1": schema, program, version, commit, build, command, command_line (quoted for a POSIX shell),
-/// seed, threads, cpu, libraries, inputs, outputs, started, finished (UTC, ISO 8601), seconds. The build and the machine
-/// are those of this process.
+/// Schema "torpor.manifest/1": schema, program, version, commit, build, command, command_line (quoted for a POSIX
+/// shell), seed, threads, cpu, libraries, inputs, outputs, started, finished (UTC, ISO 8601), seconds. The build and
+/// the machine are those of this process.
 Json manifest_json(const Manifest& manifest);
 
 /// "2026-03-01T12:00:00Z".

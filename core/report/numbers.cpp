@@ -81,10 +81,14 @@ std::string format_seconds(double seconds) {
 
 std::string format(double value, NumberStyle style) {
   switch (style) {
-    case NumberStyle::share: return format_share(value, 2);
-    case NumberStyle::bytes: return format_bytes(value);
-    case NumberStyle::count: return format_count(value);
-    case NumberStyle::plain: break;
+    case NumberStyle::share:
+      return format_share(value, 2);
+    case NumberStyle::bytes:
+      return format_bytes(value);
+    case NumberStyle::count:
+      return format_count(value);
+    case NumberStyle::plain:
+      break;
   }
   return format_number(value);
 }

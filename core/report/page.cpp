@@ -46,6 +46,7 @@ class PageWriter {
   void block(const Chart& b) { figure(b); }
   void block(const ChartChoice& b);
   void block(const Table& b) { table(b, b.caption); }
+  void block(const SideBySide& b);
   void block(const Folded& b);
 
   std::string out_;
@@ -53,7 +54,9 @@ class PageWriter {
   int choices_ = 0;
 };
 
-std::string section_id(std::size_t index) { return fmt::format("section-{}", index + 1); }
+std::string section_id(std::size_t index) {
+  return fmt::format("section-{}", index + 1);
+}
 
 void PageWriter::head(const ReportPage& page) {
   out_ += "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n";
@@ -74,7 +77,8 @@ void PageWriter::picture(const HundredDots& dots) {
   std::vector<double> rests(dots.parts.size());
   int placed = 0;
   for (std::size_t i = 0; i < counts.size(); ++i) {
-    const double exact = std::isfinite(dots.parts[i].share) ? std::min(std::max(dots.parts[i].share, 0.0), 1.0) * 100 : 0;
+    const double exact =
+        std::isfinite(dots.parts[i].share) ? std::min(std::max(dots.parts[i].share, 0.0), 1.0) * 100 : 0;
     counts[i] = static_cast<int>(exact);
     rests[i] = exact - counts[i];
     placed += counts[i];
@@ -111,8 +115,8 @@ void PageWriter::tiles(const std::vector<Tile>& tiles) {
   if (tiles.empty()) return;
   out_ += "<dl class=\"tiles\">\n";
   for (const Tile& tile : tiles) {
-    out_ += "<div class=\"tile\"><dt>" + escape_html(tile.label) + "</dt><dd class=\"value\">" + escape_html(tile.value) +
-            "</dd>";
+    out_ += "<div class=\"tile\"><dt>" + escape_html(tile.label) + "</dt><dd class=\"value\">" +
+            escape_html(tile.value) + "</dd>";
     if (!tile.note.empty()) out_ += "<dd class=\"note\">" + prose_to_html(tile.note) + "</dd>";
     out_ += "</div>\n";
   }
@@ -129,6 +133,15 @@ void PageWriter::contents(const ReportPage& page) {
 }
 
 void PageWriter::table(const Table& table, const std::string& label) {
+  if (table.facts) {
+    out_ += "<table class=\"facts\"><caption>" + escape_html(table.caption) + "</caption><tbody>\n";
+    for (const std::vector<Cell>& row : table.rows) {
+      out_ += "<tr><th scope=\"row\">" + escape_html(row.at(0).text) + "</th><td>" + escape_html(row.at(1).text) +
+              "</td></tr>\n";
+    }
+    out_ += "</tbody></table>\n";
+    return;
+  }
   // A region that scrolls must be reachable by keyboard.
   out_ += "<div class=\"rows\" role=\"region\" tabindex=\"0\" aria-label=\"Table: " + escape_html(label) + "\"><table>";
   if (!table.caption.empty()) out_ += "<caption>" + escape_html(table.caption) + "</caption>";
@@ -142,7 +155,8 @@ void PageWriter::table(const Table& table, const std::string& label) {
   out_ += "</tr></thead>\n<tbody>\n";
   for (const std::vector<Cell>& row : table.rows) {
     if (row.size() != table.columns.size()) {
-      throw InvalidArgument("[table] \"{}\": expected {} cells in a row, got {}", label, table.columns.size(), row.size());
+      throw InvalidArgument("[table] \"{}\": expected {} cells in a row, got {}", label, table.columns.size(),
+                            row.size());
     }
     out_ += "<tr>";
     for (std::size_t c = 0; c < row.size(); ++c) {
@@ -206,10 +220,17 @@ void PageWriter::block(const Code& b) {
 
 void PageWriter::block(const ChartChoice& b) {
   if (b.options.empty()) return;
-  out_ += fmt::format("<div class=\"choice\"><label hidden>{} <select id=\"choice-{}\">\n", escape_html(b.label), ++choices_);
+  out_ += fmt::format("<div class=\"choice\"><label hidden>{} <select id=\"choice-{}\">\n", escape_html(b.label),
+                      ++choices_);
   for (const auto& [name, chart] : b.options) out_ += "<option>" + escape_html(name) + "</option>\n";
   out_ += "</select></label>\n";
   for (const auto& [name, chart] : b.options) figure(chart);
+  out_ += "</div>\n";
+}
+
+void PageWriter::block(const SideBySide& b) {
+  out_ += "<div class=\"side-by-side\">\n";
+  for (const Table& one : b.tables) table(one, one.caption);
   out_ += "</div>\n";
 }
 
@@ -225,7 +246,7 @@ std::string PageWriter::write(const ReportPage& page) {
   out_ += "<header class=\"masthead\">\n<div class=\"bar\"><p class=\"kicker\">";
   out_ += kMark;
   out_ += escape_html(page.kicker) +
-          "</p>\n<button type=\"button\" class=\"theme\" id=\"theme\" aria-pressed=\"false\" hidden>Dark mode</button></div>\n";
+          "</p>\n<button type=\"button\" class=\"theme\" id=\"theme\" hidden>Dark mode</button></div>\n";
   out_ += "<h1>" + escape_html(page.title) + "</h1>\n";
   if (!page.subtitle.empty()) out_ += "<p class=\"subtitle\">" + prose_to_html(page.subtitle) + "</p>\n";
   out_ += "</header>\n";
@@ -238,7 +259,9 @@ std::string PageWriter::write(const ReportPage& page) {
     out_ += "</div>\n";
   }
   tiles(page.tiles);
-  out_ += "<noscript><p class=\"remark\">The charts need JavaScript, which is off. Every number is in the tables.</p></noscript>\n";
+  out_ +=
+      "<noscript><p class=\"remark\">The charts need JavaScript, which is off. Every number is in the "
+      "tables.</p></noscript>\n";
   for (std::size_t i = 0; i < page.sections.size(); ++i) {
     const std::string id = section_id(i);
     out_ += fmt::format("<section id=\"{0}\" aria-labelledby=\"{0}-title\">\n<h2 id=\"{0}-title\">{1}</h2>\n", id,
@@ -258,6 +281,8 @@ std::string PageWriter::write(const ReportPage& page) {
 
 }  // namespace
 
-std::string render_page(const ReportPage& page) { return PageWriter().write(page); }
+std::string render_page(const ReportPage& page) {
+  return PageWriter().write(page);
+}
 
 }  // namespace torpor

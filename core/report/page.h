@@ -58,13 +58,17 @@ struct ChartChoice {
   std::string label;
   std::vector<std::pair<std::string, Chart>> options;
 };
+/// Narrow tables, side by side where there is room.
+struct SideBySide {
+  std::vector<Table> tables;
+};
 /// Text that is there when asked for.
 struct Folded {
   std::string summary;
   Code code;
 };
 
-using Block = std::variant<Paragraph, Bullets, Note, Definitions, Code, Chart, ChartChoice, Table, Folded>;
+using Block = std::variant<Paragraph, Bullets, Note, Definitions, Code, Chart, ChartChoice, Table, SideBySide, Folded>;
 
 struct Section {
   std::string title;

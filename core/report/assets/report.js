@@ -39,7 +39,30 @@
     return `${trimmed(v, 3)} ${units[u]}`;
   };
   const show = (v, style) => v === null || v === undefined || !Number.isFinite(v) ? "–"
-    : style === "share" ? `${trimmed(v * 100, 4)} %` : style === "bytes" ? bytes(v) : number(v);
+    : (style === "share" ? `${trimmed(v * 100, 4)} %` : style === "bytes" ? bytes(v) : number(v)).replace("-", "−");
+
+  // ---- ticks: round numbers inside of the axis, also where its ends are not round ----
+  const roundTicks = (min, max, most, whole) => {
+    const rough = (max - min) / most;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    let step = [1, 2, 5, 10].map((k) => k * power).find((s) => s >= rough * (1 - 1e-9));
+    if (whole) step = Math.max(1, Math.round(step));
+    const ticks = [];
+    for (let k = Math.ceil(min / step - 1e-9); k * step <= max + step * 1e-9; k += 1) ticks.push({ value: Number((k * step).toPrecision(12)) });
+    return ticks;
+  };
+  const logTicks = (min, max) => {
+    if (max / min < 8) return roundTicks(min, max, 7, false);
+    const ticks = [];
+    const decades = Math.log10(max / min);
+    for (let e = Math.floor(Math.log10(min)); e <= Math.ceil(Math.log10(max)); e += 1) {
+      for (const k of decades < 3.2 ? [1, 2, 5] : [1]) {
+        const value = k * 10 ** e;
+        if (value >= min * (1 - 1e-9) && value <= max * (1 + 1e-9)) ticks.push({ value });
+      }
+    }
+    return ticks;
+  };
 
   // ---- what Chart.js lacks ----
   class HeatCell extends Chart.Element {
@@ -139,45 +162,80 @@
     min: axis.min, max: axis.max,
     title: { display: Boolean(axis.title), text: axis.title, color: theme.ink, font: { size: 12.5 } },
     grid: { color: theme.grid, borderColor: theme.line, tickLength: 5 },
-    ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 14,
-      callback(value, index, all) {
-        if (!axis.log) return show(value, axis.style);
-        const lead = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
-        const decades = Math.log10(this.max / this.min);
-        return decades < 1 || Math.abs(lead - 1) < 1e-6 || (decades < 3 && [2, 5].some((k) => Math.abs(lead - k) < 1e-6)) ? show(value, axis.style) : "";
-      } },
+    afterBuildTicks(built) {
+      const room = built.isHorizontal() ? Math.max(3, Math.floor(built.chart.width / 70)) : 8;
+      built.ticks = axis.log ? logTicks(built.min, built.max) : roundTicks(built.min, built.max, Math.min(room, 12), axis.whole);
+    },
+    ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 14, callback: (value) => show(value, axis.style) },
     ...extra,
   });
   // Whole numbers (a layer's index) need no ticks between them.
   const wholeNumbers = (series) => series.every((s) => s.points.every((p) => Number.isInteger(p[0])));
+  // A logarithmic axis of Chart.js ends at powers of ten; this one ends a little beyond what is shown.
+  const fitLog = (axis, values) => {
+    const positive = values.filter((v) => v > 0);
+    if (!axis.log || !positive.length) return;
+    const [low, high] = [Math.min(...positive), Math.max(...positive)];
+    const beyond = Math.max(high / low, 1.02) ** 0.05;
+    axis.min = axis.min ?? low / beyond;
+    axis.max = axis.max ?? high * beyond;
+  };
 
   const base = (spec, extra) => ({
     responsive: true, maintainAspectRatio: false, animation: false, normalized: true,
     layout: { padding: { top: 6, right: 10 } },
     plugins: {
       annotations: { references: spec.references },
-      legend: { display: spec.series && spec.series.length > 1, position: "top", align: "start",
-        labels: { usePointStyle: true, pointStyleWidth: 30, boxHeight: 7, padding: 14, color: theme.ink,
-          filter: (item, data) => !data.datasets[item.datasetIndex].band } },
+      legend: { display: false },
       tooltip: { backgroundColor: theme.ink, titleColor: theme.surface, bodyColor: theme.surface, padding: 10, cornerRadius: 6,
         usePointStyle: true, boxPadding: 4, filter: (item) => !item.dataset.band, ...extra.tooltip },
     },
     interaction: extra.interaction,
     scales: extra.scales,
   });
-  // A series and its band are shown and hidden together.
-  const togetherWithBand = (event, item, legend) => {
-    const { chart } = legend;
-    const visible = !chart.isDatasetVisible(item.datasetIndex);
-    const name = chart.data.datasets[item.datasetIndex].label;
-    chart.data.datasets.forEach((set, i) => { if (i === item.datasetIndex || set.bandOf === name) chart.setDatasetVisibility(i, visible); });
-    chart.update();
+  // ---- legend: buttons, so that a keyboard can hide and show a series ----
+  const shapes = { circle: '<circle cx="16" cy="7" r="3.6"/>', rect: '<rect x="12.6" y="3.6" width="6.8" height="6.8"/>',
+    triangle: '<path d="M16 2.6 20.2 10H11.8Z"/>', rectRot: '<path d="M16 2.4 20.6 7 16 11.6 11.4 7Z"/>',
+    star: '<path d="M16 3v8M12.5 5l7 4M19.5 5l-7 4"/>', crossRot: '<path d="m13 4 6 6m0-6-6 6"/>',
+    rectRounded: '<rect x="12.6" y="3.6" width="6.8" height="6.8" rx="2"/>', cross: '<path d="M16 3v8M12 7h8"/>' };
+  const drawLegend = (entry) => {
+    const { figure, chart } = entry;
+    figure.querySelector(".legend")?.remove();
+    const named = chart.data.datasets.filter((set) => !set.band);
+    if (entry.spec.kind === "heat" || named.length < 2) return;
+    const legend = document.createElement("div");
+    legend.className = "legend";
+    legend.setAttribute("role", "group");
+    legend.setAttribute("aria-label", "Series: press to hide or show");
+    for (const set of named) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.setAttribute("aria-pressed", String(!entry.hidden.has(set.label)));
+      button.innerHTML = set.bars || entry.spec.kind === "histogram"
+        ? `<svg viewBox="0 0 14 14" width="14" height="14" aria-hidden="true"><rect x="1" y="1" width="12" height="12" rx="2" fill="${set.backgroundColor}" stroke="${set.borderColor}"/></svg>`
+        : `<svg viewBox="0 0 32 14" width="32" height="14" aria-hidden="true" fill="${set.borderColor}" stroke="${set.borderColor}" stroke-width="1.6">${
+          set.showLine ? `<path d="M1 7h30" stroke-width="2.2" stroke-dasharray="${(set.borderDash || []).join(" ")}"/>` : ""}${shapes[set.pointStyle] || ""}</svg>`;
+      button.append(document.createTextNode(set.label));
+      button.addEventListener("click", () => {
+        const show = entry.hidden.delete(set.label);
+        if (!show) entry.hidden.add(set.label);
+        button.setAttribute("aria-pressed", String(show));
+        hideSeries(entry);
+        chart.update();
+      });
+      legend.append(button);
+    }
+    entry.canvas.parentElement.before(legend);
   };
+  // A series and its band are shown and hidden together.
+  const hideSeries = (entry) => entry.chart.data.datasets.forEach((set, i) => entry.chart.setDatasetVisibility(i, !entry.hidden.has(set.bandOf ?? set.label)));
 
   const builders = {
     line(spec) {
       const datasets = [];
       const bands = [];
+      // Where a dashed line means something (by chance), dashes do not also tell series apart; the markers do.
+      const dashed = spec.series.some((s) => s.dashed);
       spec.series.forEach((s, i) => {
         const colour = colourOf(s);
         const many = s.points.length > 60;
@@ -185,7 +243,7 @@
         datasets.push({ label: s.name, data: s.points.map(([x, y]) => ({ x, y })), labels: s.labels, order: i,
           interval: s.points.map((p) => p.length > 2 ? [p[2], p[3]] : null),
           showLine: s.joined, borderColor: colour, backgroundColor: colour, borderWidth: s.quiet ? 1.5 : 2.2,
-          borderDash: s.dashed ? [6, 4] : s.ramp >= 0 || s.quiet ? [] : dashes[s.slot % 8], tension: 0, spanGaps: false,
+          borderDash: s.dashed ? [6, 4] : dashed || s.ramp >= 0 || s.quiet ? [] : dashes[s.slot % 8], tension: 0, spanGaps: false,
           pointStyle: s.joined && s.ramp >= 0 ? "circle" : markers[s.slot % 8],
           pointRadius: (c) => labelled(c) ? 7 : many ? 0 : s.joined ? 3 : 4.5, pointHoverRadius: 6,
           pointBorderWidth: (c) => labelled(c) ? 2 : 1.2,
@@ -197,7 +255,15 @@
         bands.push({ ...plain, label: "", data: edge(3), showLine: true, fill: "-1", backgroundColor: alpha(colour, 0.16) });
       });
       // The bands fill towards the dataset before them, hence pairs, and after the series.
-      const whole = wholeNumbers(spec.series);
+      const every = spec.series.flatMap((s) => s.points);
+      if (every.length && wholeNumbers(spec.series) && !spec.x.log) {
+        const xs = every.map((p) => p[0]);
+        spec.x.whole = true;
+        spec.x.min = Math.min(...xs) - 0.4;
+        spec.x.max = Math.max(...xs) + 0.4;
+      }
+      fitLog(spec.x, every.map((p) => p[0]));
+      fitLog(spec.y, every.flatMap((p) => p.slice(1)).concat((spec.references || []).filter((l) => l.axis === "y").map((l) => l.at)));
       const options = base(spec, {
         interaction: { mode: "nearest", intersect: false, axis: "xy" },
         tooltip: { callbacks: {
@@ -207,8 +273,6 @@
             return ` ${item.dataset.label}: ${show(item.parsed.y, spec.y.style)}${at ? ` (${show(at[0], spec.y.style)} to ${show(at[1], spec.y.style)})` : ""}`;
           } } },
         scales: { x: scale(spec.x), y: scale(spec.y) } });
-      if (whole && !spec.x.log) options.scales.x.ticks.precision = 0;
-      options.plugins.legend.onClick = togetherWithBand;
       return { type: "line", data: { datasets: datasets.concat(bands) }, options };
     },
     bar(spec) {
@@ -222,11 +286,9 @@
           title: (items) => items.length ? `${spec.x.title} ${items[0].label}` : "",
           label: (item) => ` ${item.dataset.label || spec.y.title}: ${show(item.raw, spec.y.style)}` } },
         scales: {
-          x: { ...scale(spec.x), type: "category", stacked: spec.stacked, grid: { display: false, borderColor: theme.line },
+          x: { ...scale(spec.x), afterBuildTicks: undefined, type: "category", stacked: spec.stacked, grid: { display: false, borderColor: theme.line },
             ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 10 } },
           y: { ...scale(spec.y), stacked: spec.stacked, beginAtZero: !spec.y.log } } });
-      options.plugins.legend.labels.pointStyleWidth = 12;
-      options.plugins.legend.labels.boxHeight = 9;
       return { type: "bar", data: { labels: spec.categories, datasets }, options };
     },
     histogram(spec) {
@@ -241,7 +303,7 @@
           title: (items) => { const i = Math.floor(items[0].parsed.x); return `${show(spec.edges[i], spec.x.style)} to ${show(spec.edges[i + 1], spec.x.style)}`; },
           label: (item) => ` ${item.dataset.label || spec.y.title}: ${show(item.parsed.y, spec.y.style)}` } },
         scales: {
-          x: { ...scale(spec.x), type: "linear", min: 0, max: bins, offset: false, grid: { display: false, borderColor: theme.line },
+          x: { ...scale(spec.x), afterBuildTicks: (axis) => { axis.ticks = spec.edges.map((_, i) => ({ value: i })); }, type: "linear", min: 0, max: bins, offset: false, grid: { display: false, borderColor: theme.line },
             ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 14, stepSize: 1, maxTicksLimit: 500, callback: edgeTick } },
           y: { ...scale(spec.y), beginAtZero: !spec.y.log } } });
       return { type: "bar", data: { datasets }, options };
@@ -268,20 +330,19 @@
           labelColor: (item) => ({ backgroundColor: item.raw.colour, borderColor: theme.line }) } },
         scales: {
           x: { ...scale(spec.x), type: "linear", min: 0, max: columns, grid: { display: false, borderColor: theme.line },
-            afterBuildTicks: (axis) => { if (spec.columns) axis.ticks = spec.columns.map((_, i) => ({ value: i + 0.5 })); },
+            afterBuildTicks: (axis) => { axis.ticks = spec.columns ? spec.columns.map((_, i) => ({ value: i + 0.5 })) : spec.edges.map((_, i) => ({ value: i })); },
             ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 14, stepSize: 1, maxTicksLimit: 500,
               callback: (v) => spec.columns ? spec.columns[Math.floor(v)] : Number.isInteger(v) ? show(spec.edges[v], spec.x.style) : "" } },
           y: { ...scale(spec.y), type: "linear", min: 0, max: rows, reverse: true, grid: { display: false, borderColor: theme.line },
             afterBuildTicks: (axis) => { axis.ticks = spec.rows.map((_, i) => ({ value: i + 0.5 })); },
             ticks: { color: theme.muted, autoSkip: true, autoSkipPadding: 4, callback: (v) => spec.rows[Math.floor(v)] } } } });
-      options.plugins.legend.display = false;
       return { type: "heat", data: { datasets: [{ label: spec.value.title, data }] }, options, range: [low, high] };
     },
   };
 
   // ---- drawing, once visible ----
   const figures = [...document.querySelectorAll("figure.chart")].map((figure) => ({
-    figure, canvas: figure.querySelector("canvas"), spec: JSON.parse(figure.querySelector("script").textContent), chart: null }));
+    figure, canvas: figure.querySelector("canvas"), spec: JSON.parse(figure.querySelector("script").textContent), chart: null, hidden: new Set() }));
   let printing = false;
   const draw = (entry) => {
     if (entry.chart) entry.chart.destroy();
@@ -291,8 +352,8 @@
       const rows = entry.spec.rows.length;
       box.style.height = `${Math.min(Math.max(rows * 16, 60) + 90, printing ? 620 : 700)}px`;
       const range = entry.figure.querySelector(".scale");
-      range.querySelector(".low").textContent = show(config.range[0], entry.spec.value.style);
-      range.querySelector(".high").textContent = show(config.range[1], entry.spec.value.style);
+      range.querySelector(".low").textContent = show(Number(config.range[0].toPrecision(2)), entry.spec.value.style);
+      range.querySelector(".high").textContent = show(Number(config.range[1].toPrecision(2)), entry.spec.value.style);
     }
     if (printing) {
       // The page on paper is 180 mm wide; a fixed size and twice the pixels, since a printed canvas is an image.
@@ -306,6 +367,8 @@
       entry.canvas.removeAttribute("style");
     }
     entry.chart = new Chart(entry.canvas, config);
+    drawLegend(entry);
+    if (entry.hidden.size) { hideSeries(entry); entry.chart.update(); }
   };
   const drawVisible = () => {
     readTheme();
@@ -335,7 +398,7 @@
   const isDark = () => chosen === "dark" || (chosen !== "light" && system.matches);
   const applyTheme = () => {
     root.dataset.theme = isDark() ? "dark" : "light";
-    toggle.setAttribute("aria-pressed", String(isDark()));
+    toggle.textContent = isDark() ? "Light mode" : "Dark mode";
     drawVisible();
   };
   toggle.hidden = false;

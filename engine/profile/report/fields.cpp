@@ -23,7 +23,9 @@ const Json& field(const Json& object, const char* key) {
   return at == object.end() ? kNull : *at;
 }
 
-double number(const Json& object, const char* key) { return as_number(field(object, key)); }
+double number(const Json& object, const char* key) {
+  return as_number(field(object, key));
+}
 
 std::string text(const Json& object, const char* key) {
   const Json& value = field(object, key);
@@ -89,6 +91,7 @@ std::optional<Chart> layer_chart(const Json& profile, std::string title, std::st
     return chart;
   }
   LineChart lines{x, y, {}};
+  lines.y.min.reset();  // lines, unlike bars, need not start at zero
   for (std::size_t s = 0; s < series.size(); ++s) {
     LineSeries line{series[s].name, {}, true, series[s].style};
     if (line.style.slot < 0) line.style.slot = static_cast<int>(s);
@@ -103,8 +106,13 @@ std::optional<Chart> layer_chart(const Json& profile, std::string title, std::st
   return chart;
 }
 
+std::string budget_in_words(double budget) {
+  return "+" + format_number(budget * 100, 3) + "\u00a0%";
+}
+
 std::string rule_in_words(const std::string& rule) {
   if (rule == "cett") return "CETT (Torpor)";
+  if (rule == "output_threshold") return "threshold on magnitude";
   if (rule == "exact_zeros") return "exact zeros only";
   if (rule == "top_k") return "the k largest of each token";
   if (rule == "fat") return "one cut on |a| for all layers (FAT)";

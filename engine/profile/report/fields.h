@@ -13,7 +13,9 @@
 namespace torpor::profile_report {
 
 inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-inline bool known(double value) { return std::isfinite(value); }
+inline bool known(double value) {
+  return std::isfinite(value);
+}
 
 /// object[key], or null where there is no such object or key.
 const Json& field(const Json& object, const char* key);
@@ -53,6 +55,9 @@ std::vector<std::string> layer_names(const Json& profile);
 /// nullopt where nothing is left.
 std::optional<Chart> layer_chart(const Json& profile, std::string title, std::string caption, std::string alt, Axis y,
                                  std::vector<BarSeries> series);
+
+/// "+1 %": a budget, without decimals that say nothing.
+std::string budget_in_words(double budget);
 
 /// The rule of a curve or a layer in words.
 std::string rule_in_words(const std::string& rule);

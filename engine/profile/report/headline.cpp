@@ -51,7 +51,7 @@ std::string goal_in_words(const Json& profile) {
   const std::string kind = text(target, "kind");
   const double value = number(target, "value");
   if (!known(value)) return {};
-  if (kind == "budget") return "a budget of " + format_change(value, value < 0.001 ? 2 : 1);
+  if (kind == "budget") return "a budget of " + budget_in_words(value);
   if (kind == "cett") return "a CETT of " + format_number(value);
   if (kind == "sparsity") return "a sparsity of " + format_share(value);
   return {};
@@ -62,14 +62,16 @@ std::string headline(const Json& profile) {
   const double sparsity = number(chosen, "sparsity"), ratio = number(chosen, "perplexity_ratio");
   const double dense = number(chosen, "bytes_per_token_dense"), sparse = number(chosen, "bytes_per_token_known_set");
   if (!known(sparsity)) return "No threshold was chosen for this model; what was measured is below.";
-  std::string out = "For each token, **" + format_share(sparsity) + "** of this model's feed-forward neurons can be skipped";
+  std::string out =
+      "For each token, **" + format_share(sparsity) + "** of this model's feed-forward neurons can be skipped";
   if (known(ratio)) {
     out += ratio >= 1 ? ": its perplexity rises by " + format_change(ratio - 1).substr(ratio > 1 ? 1 : 0)
                       : ": its perplexity falls by " + format_change(1 - ratio).substr(1);
-    if (known(budget(profile))) out += " (budget: " + format_change(budget(profile), budget(profile) < 0.001 ? 2 : 1) + ")";
+    if (known(budget(profile))) out += " (budget: " + budget_in_words(budget(profile)) + ")";
   }
   if (known(dense) && known(sparse) && dense > sparse) {
-    out += ". That is up to **" + format_bytes(dense - sparse) + "** less to read for a token, of " + format_bytes(dense);
+    out +=
+        ". That is up to **" + format_bytes(dense - sparse) + "** less to read for a token, of " + format_bytes(dense);
   }
   return out + ".";
 }
@@ -107,9 +109,8 @@ void add_tiles(ReportPage& page, const Json& profile) {
   const Json& chosen = field(profile, "chosen");
   const double sparsity = number(chosen, "sparsity"), zeros = number(chosen, "exact_zero_sparsity");
   if (known(sparsity)) {
-    std::string note = share_interval(interval(chosen, "sparsity_ci95"));
-    if (known(zeros)) note += (note.empty() ? "" : "; ") + format_share(zeros) + " are exactly zero";
-    page.tiles.push_back({"Neurons skipped", format_share(sparsity), note});
+    page.tiles.push_back(
+        {"Neurons skipped", format_share(sparsity), share_interval(interval(chosen, "sparsity_ci95"))});
   }
   const double before = number(field(profile, "dense"), "perplexity"), after = number(chosen, "perplexity");
   if (known(before)) {
@@ -136,8 +137,13 @@ void add_tiles(ReportPage& page, const Json& profile) {
     if (known(plain)) note += "; " + fmt::format("{:.2f}×", plain) + " without a predictor";
     page.tiles.push_back({"Most it can speed up decoding", fmt::format("{:.2f}×", best), note});
   }
+  if (known(zeros)) {
+    page.tiles.push_back({"Neurons that are exactly zero", format_share(zeros),
+                          zeros < 0.001 ? "this activation function switches nothing off by itself"
+                                        : "leaving these out changes nothing at all"});
+  }
   if (const double cett = number(chosen, "cett"); known(cett)) {
-    page.tiles.push_back({"CETT", format_number(cett), "error that skipping makes in a layer's output, relative"});
+    page.tiles.push_back({"CETT", format_number(cett), "relative error that skipping makes in a layer's output"});
   }
 }
 
@@ -162,8 +168,9 @@ Section meaning(const Json& profile, const Json&) {
   const Json& chosen = field(profile, "chosen");
   const bool has_choice = known(number(chosen, "sparsity"));
   if (has_choice && !truth(chosen, "budget_met", true)) {
-    out.blocks.push_back(Note{Note::Tone::warning, "The target, " + goal_in_words(profile) +
-                                                       ", could not be met; the nearest setting that was found is shown."});
+    out.blocks.push_back(Note{
+        Note::Tone::warning,
+        "The target, " + goal_in_words(profile) + ", could not be met; the nearest setting that was found is shown."});
   }
   if (const std::string note = text(chosen, "note"); !note.empty()) {
     out.blocks.push_back(Note{Note::Tone::information, literal(note)});
