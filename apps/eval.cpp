@@ -39,11 +39,12 @@ struct Measured {
 class Evaluator {
  public:
   Evaluator(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window, RuleMask* mask,
-            std::int64_t bytes, bool show_progress)
+            std::int64_t total, bool in_tokens, bool show_progress)
       : session_(evaluation_session(model, pool, window)),
         pool_(pool),
         mask_(mask),
-        progress_("eval", bytes, "bytes", show_progress) {
+        in_tokens_(in_tokens),
+        progress_("evaluating", total, in_tokens ? "tokens" : "bytes", show_progress) {
     if (mask_ != nullptr) measured_.masked.emplace();
   }
 
@@ -69,7 +70,7 @@ class Evaluator {
       append(*measured_.masked, evaluate(session_, pool_, waiting_));
     }
     waiting_.clear();
-    progress_.update(measured_.dense.bytes(),
+    progress_.update(in_tokens_ ? measured_.dense.tokens() : measured_.dense.bytes(),
                      fmt::format("perplexity {}", format_number(measured_.dense.perplexity())));
   }
 
@@ -80,6 +81,7 @@ class Evaluator {
   Session session_;
   ThreadPool& pool_;
   RuleMask* mask_;
+  bool in_tokens_;  // what progress counts, else bytes
   Progress progress_;
   Measured measured_;
   std::vector<TextWindow> waiting_;
@@ -138,22 +140,25 @@ Json to_json(const Measured& measured, const EvalOptions& options, const Model& 
   return json;
 }
 
-std::string row_value(const Interval& interval, int digits) {
-  if (!interval.has_bounds()) return format_number(interval.mean, digits);
-  return fmt::format("{}  ({} to {})", format_number(interval.mean, digits), format_number(interval.low, digits),
-                     format_number(interval.high, digits));
+/// A value and its interval, as two cells.
+void add_cells(std::vector<std::string>& cells, const Interval& interval, int digits) {
+  cells.push_back(format_number(interval.mean, digits));
+  cells.push_back(interval.has_bounds() ? fmt::format("({} to {})", format_number(interval.low, digits),
+                                                      format_number(interval.high, digits))
+                                        : "");
 }
 
 std::string for_people(const Measured& measured, const TextCorpus& corpus, std::int64_t window) {
   std::string text = fmt::format("{} · {} tokens in {} windows of {}\n\n", corpus.source(),
                                  format_count(static_cast<double>(measured.dense.tokens())),
                                  format_count(static_cast<double>(measured.dense.windows().size())), window);
-  std::vector<std::string> header = {"", "dense"};
-  if (measured.masked) header.emplace_back("with the plan");
+  std::vector<std::string> header = {"", "dense", "95 %"};
+  if (measured.masked) header.insert(header.end(), {"with the plan", "95 %"});
   TextTable table(header);
   const auto row = [&](const char* name, Interval (*of)(const Evaluation&), int digits) {
-    std::vector<std::string> cells = {name, row_value(of(measured.dense), digits)};
-    if (measured.masked) cells.push_back(row_value(of(*measured.masked), digits));
+    std::vector<std::string> cells = {name};
+    add_cells(cells, of(measured.dense), digits);
+    if (measured.masked) add_cells(cells, of(*measured.masked), digits);
     table.add(std::move(cells));
   };
   row(
@@ -169,9 +174,7 @@ std::string for_people(const Measured& measured, const TextCorpus& corpus, std::
       text += fmt::format(" ({} to {})", format_change(ratio.low - 1), format_change(ratio.high - 1));
     text += ".\n";
   }
-  text += dim(measured.dense.windows().size() > 1 ? "In brackets: 95 % intervals over windows."
-                                                  : "One window: no interval.") +
-          "\n";
+  if (measured.dense.windows().size() < 2) text += "One window: no intervals.\n";
   return text;
 }
 
@@ -207,7 +210,8 @@ int eval(std::span<const std::string> arguments) {
   ThreadPool pool(common.threads);
   const std::unique_ptr<RuleMask> mask = options.plan.empty() ? nullptr : load_plan_for(*model, options.plan, pool);
 
-  Evaluator evaluator(model, pool, window, mask.get(), options.max_tokens > 0 ? 0 : corpus.bytes(), !common.quiet);
+  Evaluator evaluator(model, pool, window, mask.get(), options.max_tokens > 0 ? options.max_tokens : corpus.bytes(),
+                      options.max_tokens > 0, !common.quiet);
   if (options.max_tokens > 0) {
     const std::int64_t count = std::max<std::int64_t>(2, options.max_tokens / window);
     for (TextWindow& found : sample_windows(corpus, *tokenizer, model->config().vocab_size, window, count))

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <iostream>
 #include <iterator>
 #include <vector>
@@ -55,6 +56,11 @@ std::string prompt_of(const RunOptions& options) {
   if (options.prompt_file.empty()) return options.prompt;
   if (options.prompt_file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
   return read_file(options.prompt_file);
+}
+
+/// Tokens a second, in three digits, with no digits after the point where there are three before it.
+std::string rate_text(double rate) {
+  return rate >= 100 ? format_count(std::round(rate)) : format_number(rate, 3);
 }
 
 /// The tokens to start from; a text that starts from nothing starts from the token that begins every text.
@@ -214,10 +220,10 @@ int run(std::span<const std::string> arguments) {
   if (!common.json && isatty(STDOUT_FILENO) != 0 && !made.text.ends_with('\n')) print("\n");
   if (options.stats && !common.quiet) {
     note(fmt::format("prompt    {} tokens in {}, {} tokens/s", made.prompt_tokens, format_seconds(made.prefill_seconds),
-                     format_number(per_second(made.prompt_tokens, made.prefill_seconds), 3)));
+                     rate_text(per_second(made.prompt_tokens, made.prefill_seconds))));
     note(fmt::format("text      {} tokens in {}, {} tokens/s; stopped: {}", made.tokens,
-                     format_seconds(made.decode_seconds),
-                     format_number(per_second(made.tokens, made.decode_seconds), 3), made.stop_reason));
+                     format_seconds(made.decode_seconds), rate_text(per_second(made.tokens, made.decode_seconds)),
+                     made.stop_reason));
     note(fmt::format("weights   {}, {} parameters; {} threads",
                      format_bytes(static_cast<double>(model->weight_bytes())),
                      format_count(static_cast<double>(model->parameters())), pool.threads()));

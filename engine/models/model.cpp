@@ -56,16 +56,15 @@ float embedding_scale_as_stored(float scale, NumberFormat format) {
 /// Turns bound tensors into a Model.
 class ModelBuilder {
  public:
-  static std::shared_ptr<const Model> build(const std::filesystem::path& path, const LoadOptions& options) {
-    ModelBuilder builder(path, options);
+  static std::shared_ptr<const Model> build(ModelFiles files) {
+    ModelBuilder builder(std::move(files));
     return builder.finish();
   }
 
  private:
-  ModelBuilder(const std::filesystem::path& path, const LoadOptions& options)
-      : files_(open_model_files(path, options.activation_override)), bound_(bind_tensors(files_)), model_(new Model) {
+  explicit ModelBuilder(ModelFiles files) : files_(std::move(files)), bound_(bind_tensors(files_)), model_(new Model) {
     settle_ties();
-    model_->path_ = path;
+    model_->path_ = files_.path;
     model_->layers_.resize(static_cast<std::size_t>(files_.config.n_layers));
     for (const auto& tensor : bound_) count(tensor);
     for (const auto& tensor : bound_) check_numbers(tensor);
@@ -276,7 +275,11 @@ class ModelBuilder {
 };
 
 std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, const LoadOptions& options) {
-  return ModelBuilder::build(path, options);
+  return build_model(open_model_files(path, options.activation_override));
+}
+
+std::shared_ptr<const Model> build_model(ModelFiles files) {
+  return ModelBuilder::build(std::move(files));
 }
 
 std::vector<float> Model::outgoing_rows(int layer) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,8 @@
 #include "engine/models/model_config.h"
 
 namespace torpor {
+
+class Model;
 
 enum class ModelFormat : std::uint8_t { huggingface, gguf, llama2c };
 std::string_view name_of(ModelFormat format);
@@ -41,5 +44,8 @@ struct BoundTensor {
 /// Throws BadInput naming the tensor: missing, of another shape, of a type that is no weight, or not part of this
 /// architecture.
 std::vector<BoundTensor> bind_tensors(ModelFiles& files);
+
+/// The rest of Model::load, for files that may also lie in memory. Reads the weights. Throws BadInput as it does.
+std::shared_ptr<const Model> build_model(ModelFiles files);
 
 }  // namespace torpor

@@ -44,8 +44,8 @@ fs::path spool_standard_input() {
   return name;
 }
 
-/// The end of a piece that starts at `begin` and is at most `limit` bytes: after the last white space in its second half,
-/// so that words stay whole, else before a character that would be cut.
+/// The end of a piece that starts at `begin` and is at most `limit` bytes: after the last white space in its second
+/// half, so that words stay whole, else before a character that would be cut.
 std::size_t piece_end(std::string_view text, std::size_t begin, std::size_t limit) {
   if (text.size() - begin <= limit) return text.size();
   std::size_t end = begin + limit;
@@ -69,9 +69,10 @@ class WindowCutter {
   bool append(std::string_view piece, const std::function<bool(TextWindow)>& visit) {
     for (const TokenId id : tokenizer_.encode(piece, {.add_special = false})) {
       if (id < 0 || id >= vocab_size_)
-        throw BadInput("the tokenizer ({}) gives token {}, but the model's vocabulary has {} entries. Is this the model's "
-                       "tokenizer? Name another with --tokenizer",
-                       tokenizer_.description(), id, vocab_size_);
+        throw BadInput(
+            "the tokenizer ({}) gives token {}, but the model's vocabulary has {} entries. Is this the model's "
+            "tokenizer? Name another with --tokenizer",
+            tokenizer_.description(), id, vocab_size_);
       if (!current_.tokens.empty()) current_.bytes += static_cast<std::int64_t>(tokenizer_.token_bytes(id).size());
       current_.tokens.push_back(id);
       if (static_cast<std::int64_t>(current_.tokens.size()) == window_ && !flush(visit)) return false;
@@ -105,9 +106,10 @@ class WindowCutter {
 };
 
 [[noreturn]] void too_short(const TextCorpus& corpus, std::int64_t window, std::int64_t found) {
-  throw BadInput("{}: expected a text of at least two windows of {} tokens, found {} tokens. Give a longer text or a smaller "
-                 "--window",
-                 corpus.source(), window, found);
+  throw BadInput(
+      "{}: expected a text of at least two windows of {} tokens, found {} tokens. Give a longer text or a smaller "
+      "--window",
+      corpus.source(), window, found);
 }
 
 }  // namespace
@@ -117,9 +119,10 @@ void TextCorpus::add(const fs::path& file) {
   auto mapped = MappedFile::open(file);
   const std::string_view text(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
   if (const std::size_t good = text::valid_prefix(text); good != text.size())
-    throw BadInput("{}: expected UTF-8 text, found an invalid byte (0x{:02x}) at offset {}. Convert the file, e.g. iconv -f "
-                   "latin1 -t utf-8",
-                   file.string(), static_cast<unsigned char>(text[good]), good);
+    throw BadInput(
+        "{}: expected UTF-8 text, found an invalid byte (0x{:02x}) at offset {}. Convert the file, e.g. iconv -f "
+        "latin1 -t utf-8",
+        file.string(), static_cast<unsigned char>(text[good]), good);
   documents_.push_back(text);
   bytes_ += static_cast<std::int64_t>(text.size());
   files_.push_back(std::move(mapped));
@@ -144,8 +147,13 @@ TextCorpus TextCorpus::open(const fs::path& path) {
     fs::remove(spooled, code);
   } else if (fs::is_directory(path)) {
     std::vector<fs::path> files;
-    for (const auto& entry : fs::recursive_directory_iterator(path))
-      if (entry.is_regular_file() && entry.path().extension() == ".txt") files.push_back(entry.path());
+    try {
+      for (const auto& entry : fs::recursive_directory_iterator(path))
+        if (entry.is_regular_file() && entry.path().extension() == ".txt") files.push_back(entry.path());
+    } catch (const fs::filesystem_error& error) {
+      throw BadInput("{}: expected a folder that can be read, found {}: {}", path.string(), error.path1().string(),
+                     error.code().message());
+    }
     if (files.empty()) throw BadInput("{}: expected text files (*.txt) in this folder, found none", path.string());
     std::sort(files.begin(), files.end());
     for (const fs::path& file : files) corpus.add(file);
@@ -198,8 +206,10 @@ std::vector<TextWindow> sample_windows(const TextCorpus& corpus, const Tokenizer
     return chosen;
   }
 
-  // Large: `count` places evenly spread over the bytes of all documents; a place lends at most its own share of the text.
-  const std::int64_t share = corpus.bytes() / count;
+  // Large: `count` places evenly spread over the bytes of all documents; a place lends at most its own share of the
+  // text.
+  const std::int64_t share = corpus.bytes() / count;                  // >= window * kBytesPerToken
+  const std::int64_t align = std::min<std::int64_t>(256, share / 4);  // bytes given up to start at a word
   std::int64_t document_start = 0;
   std::int64_t place = 0;
   for (const std::string_view document : corpus.documents()) {
@@ -207,8 +217,9 @@ std::vector<TextWindow> sample_windows(const TextCorpus& corpus, const Tokenizer
     for (; place < count && place * share < document_start + size; ++place) {
       check_interrupt();
       auto begin = static_cast<std::size_t>(place * share - document_start);
-      if (begin > 0) begin = piece_end(document, begin, std::min<std::size_t>(256, document.size() - begin));
-      const std::size_t most = static_cast<std::size_t>(std::min(share - 512, window * kBytesPerToken));
+      if (begin > 0)
+        begin = piece_end(document, begin, std::min(static_cast<std::size_t>(align), document.size() - begin));
+      const std::size_t most = static_cast<std::size_t>(std::min(share - align, window * kBytesPerToken));
       const std::size_t end = piece_end(document, begin, std::min(most, document.size() - begin));
       bool full = false;
       WindowCutter cutter(tokenizer, vocab_size, window);

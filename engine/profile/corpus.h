@@ -1,5 +1,5 @@
-// Text for measuring: files in constant memory, cut into windows of tokens. A window is what the model sees at once: BOS
-// (where the tokenizer has one) and then `window - 1` tokens of text; windows never overlap and never cross files.
+// Text for measuring: files in constant memory, cut into windows of tokens. A window is what the model sees at once:
+// BOS (where the tokenizer has one) and then `window - 1` tokens of text; windows never overlap and never cross files.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace torpor {
 
-/// A text on disk: one file, all *.txt files of a folder (recursive, sorted by path), or standard input ("-", spooled to a
-/// temporary file). Files are mapped, not read. Const methods may run at once.
+/// A text on disk: one file, all *.txt files of a folder (recursive, sorted by path), or standard input ("-", spooled
+/// to a temporary file). Files are mapped, not read. Const methods may run at once.
 class TextCorpus {
  public:
   /// Throws BadInput: missing, no *.txt in the folder, empty, invalid UTF-8 (file and byte offset).
@@ -45,14 +45,14 @@ struct TextWindow {
   std::int64_t predicted() const { return static_cast<std::int64_t>(tokens.size()) - 1; }
 };
 
-/// Cuts the whole corpus into windows, in order, in constant memory; the last window of a document may be shorter (at least
-/// two tokens). Stops when `visit` returns false. window >= 2.
-/// Throws BadInput if a token is outside [0, vocab_size): the tokenizer does not fit the model.
+/// Cuts the whole corpus into windows, in order, in constant memory; the last window of a document may be shorter (at
+/// least two tokens). Stops when `visit` returns false. window >= 2. Throws BadInput if a token is outside [0,
+/// vocab_size): the tokenizer does not fit the model.
 void for_each_window(const TextCorpus& corpus, const Tokenizer& tokenizer, int vocab_size, std::int64_t window,
                      const std::function<bool(TextWindow)>& visit);
 
-/// At most `count` full windows spread evenly over the whole corpus, in text order. Reads only what it returns, unless the
-/// corpus is small. Throws BadInput if the text does not fill two windows.
+/// At most `count` full windows spread evenly over the whole corpus, in text order. Reads only what it returns, unless
+/// the corpus is small. Throws BadInput if the text does not fill two windows.
 std::vector<TextWindow> sample_windows(const TextCorpus& corpus, const Tokenizer& tokenizer, int vocab_size,
                                        std::int64_t window, std::int64_t count);
 

@@ -49,8 +49,12 @@ std::int64_t Evaluation::bytes() const {
   return sum;
 }
 
-double Evaluation::loss_nats_per_token() const { return loss_interval().mean; }
-double Evaluation::perplexity() const { return std::exp(loss_nats_per_token()); }
+double Evaluation::loss_nats_per_token() const {
+  return loss_interval().mean;
+}
+double Evaluation::perplexity() const {
+  return std::exp(loss_nats_per_token());
+}
 
 double Evaluation::bits_per_byte() const {
   const std::int64_t size = bytes();
@@ -67,7 +71,8 @@ Interval Evaluation::loss_interval() const {
 Interval perplexity_ratio(const Evaluation& a, const Evaluation& b) {
   const auto first = a.windows(), second = b.windows();
   if (first.size() != second.size())
-    throw InvalidArgument("[perplexity_ratio] expected runs over the same windows, got {} and {}", first.size(), second.size());
+    throw InvalidArgument("[perplexity_ratio] expected runs over the same windows, got {} and {}", first.size(),
+                          second.size());
   BatchMeans difference;
   for (std::size_t i = 0; i < first.size(); ++i) {
     if (first[i].tokens != second[i].tokens)
@@ -83,7 +88,8 @@ Interval perplexity_ratio(const Evaluation& a, const Evaluation& b) {
 }
 
 Session evaluation_session(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window) {
-  const int sequences = static_cast<int>(std::clamp<std::int64_t>(kRowsPerBatch / std::max<std::int64_t>(window, 1), 1, 64));
+  const int sequences =
+      static_cast<int>(std::clamp<std::int64_t>(kRowsPerBatch / std::max<std::int64_t>(window, 1), 1, 64));
   return Session(model, pool, {.sequences = sequences, .context = window, .rows_per_pass = kRowsPerBatch});
 }
 
@@ -160,26 +166,42 @@ ModelFacts facts_of(const Model& model) {
           .gated = config.gated};
 }
 
+std::vector<NeuronLayer> neuron_layers(const Model& model) {
+  std::vector<NeuronLayer> layers;
+  for (int l = 0; l < model.config().n_layers; ++l) layers.push_back(neuron_layer(model, l, false));
+  return layers;
+}
+
 RuleMask::RuleMask(const Model& model, std::span<const SelectionRule> rules, ThreadPool& pool)
-    : neurons_(model.config().d_ff), pool_(pool) {
-  if (static_cast<int>(rules.size()) != model.config().n_layers)
-    throw InvalidArgument("[RuleMask] expected a rule for each of {} layers, got {}", model.config().n_layers, rules.size());
-  for (int l = 0; l < model.config().n_layers; ++l)
-    selectors_.emplace_back(rules[static_cast<std::size_t>(l)], neuron_layer(model, l, false));
+    : RuleMask(neuron_layers(model), rules, pool) {}
+
+RuleMask::RuleMask(std::span<const NeuronLayer> layers, std::span<const SelectionRule> rules, ThreadPool& pool,
+                   std::int64_t skipped_first_tokens)
+    : neurons_(layers.empty() ? 0 : layers.front().neurons), skipped_first_tokens_(skipped_first_tokens), pool_(pool) {
+  if (rules.size() != layers.size())
+    throw InvalidArgument("[RuleMask] expected a rule for each of {} layers, got {}", layers.size(), rules.size());
+  for (std::size_t l = 0; l < layers.size(); ++l) selectors_.emplace_back(rules[l], layers[l]);
   counts_.resize(rules.size());
 }
 
 void RuleMask::apply(const FfnActivations& activations) {
   const RowSelector& selector = selectors_[static_cast<std::size_t>(activations.layer)];
-  std::vector<std::int64_t> active(static_cast<std::size_t>(pool_.threads()));
+  std::vector<LayerCount> parts(static_cast<std::size_t>(pool_.threads()));
   pool_.parallel_for(activations.rows, 8, [&](long begin, long end, int thread) {
-    for (long r = begin; r < end; ++r)
-      active[static_cast<std::size_t>(thread)] += selector.keep_active(
+    LayerCount& part = parts[static_cast<std::size_t>(thread)];
+    for (long r = begin; r < end; ++r) {
+      const std::int64_t active = selector.keep_active(
           {activations.values + r * activations.neurons, static_cast<std::size_t>(activations.neurons)});
+      if (activations.position[static_cast<std::size_t>(r)] < skipped_first_tokens_) continue;
+      ++part.rows;
+      part.active += active;
+    }
   });
   LayerCount& count = counts_[static_cast<std::size_t>(activations.layer)];
-  count.rows += activations.rows;
-  for (const std::int64_t n : active) count.active += n;
+  for (const LayerCount& part : parts) {
+    count.rows += part.rows;
+    count.active += part.active;
+  }
 }
 
 FfnHook RuleMask::hook() {
@@ -192,6 +214,8 @@ double RuleMask::density() const {
   return counts_.empty() ? 0 : sum / static_cast<double>(counts_.size());
 }
 
-void RuleMask::reset_counts() { std::fill(counts_.begin(), counts_.end(), LayerCount{}); }
+void RuleMask::reset_counts() {
+  std::fill(counts_.begin(), counts_.end(), LayerCount{});
+}
 
 }  // namespace torpor

@@ -1,5 +1,5 @@
-// How well a model predicts a text, dense or with neurons left out. Losses are per window, so that two runs over the same
-// windows can be compared pair by pair: the interval of their ratio is then far narrower than either's own.
+// How well a model predicts a text, dense or with neurons left out. Losses are per window, so that two runs over the
+// same windows can be compared pair by pair: the interval of their ratio is then far narrower than either's own.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +49,8 @@ Interval perplexity_ratio(const Evaluation& a, const Evaluation& b);
 /// A session made for evaluating windows: several sequences at once. `pool` must outlive it.
 Session evaluation_session(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window);
 
-/// Runs the windows through the session (its caches are cleared) and adds up losses. progress(tokens) is called after every
-/// batch and may throw to stop. Throws BadInput if a logit is not finite.
+/// Runs the windows through the session (its caches are cleared) and adds up losses. progress(tokens) is called after
+/// every batch and may throw to stop. Throws BadInput if a logit is not finite.
 Evaluation evaluate(Session& session, ThreadPool& pool, std::span<const TextWindow> windows,
                     const std::function<void(std::int64_t tokens)>& progress = {});
 
@@ -58,18 +58,25 @@ Evaluation evaluate(Session& session, ThreadPool& pool, std::span<const TextWind
 void run_windows(Session& session, std::span<const TextWindow> windows,
                  const std::function<void(std::int64_t tokens)>& progress = {});
 
-/// Layer `index` of the model as core/activity sees it. with_rows: also its outgoing weights, a copy of neurons * d_model
-/// f32.
+/// Layer `index` of the model as core/activity sees it. with_rows: also its outgoing weights, a copy of neurons *
+/// d_model f32.
 NeuronLayer neuron_layer(const Model& model, int index, bool with_rows);
 
 /// For plans.
 ModelFacts facts_of(const Model& model);
 
-/// Applies one rule a layer to activations: inactive entries become 0 and are counted. Owns its state; the hook shares it.
+/// All layers without their rows: what masks need. Reads every down projection once; make it once for a model.
+std::vector<NeuronLayer> neuron_layers(const Model& model);
+
+/// Applies one rule a layer to activations: inactive entries become 0 and are counted. Owns its state; the hook shares
+/// it, so keep the mask where it is while a session uses its hook.
 class RuleMask {
  public:
-  /// rules: one a layer. Throws like RowSelector; BadInput via check if the plan is for another model (use plan_fits first).
+  /// rules: one a layer. Rows at positions before `skipped_first_tokens` are masked but not counted. Throws like
+  /// RowSelector; use plan_fits first to know that a plan's rules are for this model.
   RuleMask(const Model& model, std::span<const SelectionRule> rules, ThreadPool& pool);
+  RuleMask(std::span<const NeuronLayer> layers, std::span<const SelectionRule> rules, ThreadPool& pool,
+           std::int64_t skipped_first_tokens = 0);
 
   /// Masks rows of one layer.
   void apply(const FfnActivations& activations);
@@ -91,6 +98,7 @@ class RuleMask {
   std::vector<RowSelector> selectors_;
   std::vector<LayerCount> counts_;
   int neurons_ = 0;
+  std::int64_t skipped_first_tokens_ = 0;
   ThreadPool& pool_;
 };
 

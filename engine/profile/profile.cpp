@@ -8,15 +8,14 @@
 
 #include "core/base/error.h"
 #include "core/base/progress.h"
-#include "engine/models/inspect.h"
 
 namespace torpor {
 namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 constexpr double kCettLevels[] = {0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5};
-constexpr int kSearchSteps = 10;        // halvings of [0, 1]: CETT to within 0.001
-constexpr double kNotWorthIt = 0.95;    // density from which reading the rest one by one cannot pay
+constexpr int kSearchSteps = 10;      // halvings of [0, 1]: CETT to within 0.001
+constexpr double kNotWorthIt = 0.95;  // density from which reading the rest one by one cannot pay
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -29,10 +28,15 @@ class Profiler {
  public:
   Profiler(const std::shared_ptr<const Model>& model, const Tokenizer& tokenizer, const TextCorpus& corpus,
            const ProfileOptions& options, ThreadPool& pool)
-      : model_(model), options_(options), pool_(pool), layers_(model->config().n_layers), neurons_(model->config().d_ff) {
+      : model_(model),
+        options_(options),
+        pool_(pool),
+        layers_(model->config().n_layers),
+        neurons_(model->config().d_ff) {
     check_target();
     choose_windows(tokenizer, corpus);
     session_.emplace(evaluation_session(model_, pool_, profile_.window));
+    facts_ = neuron_layers(*model_);
   }
 
   Profile run() {
@@ -89,9 +93,10 @@ class Profiler {
     for (const TextWindow& w : calibration_) profile_.calibration_tokens += w.predicted();
     for (const TextWindow& w : held_out_) profile_.held_out_tokens += w.predicted();
     if (held_out_.size() < 8)
-      profile_.warnings.push_back(fmt::format(
-          "only {} held-out windows: the confidence interval of the price is wide. A longer text or a smaller window helps",
-          held_out_.size()));
+      profile_.warnings.push_back(
+          fmt::format("only {} held-out windows: the confidence interval of the price is wide. A longer text or a "
+                      "smaller window helps",
+                      held_out_.size()));
   }
 
   Evaluation evaluate_held_out(const std::string& title) {
@@ -112,11 +117,14 @@ class Profiler {
     for (int l = 0; l < layers_; ++l) {
       auto layer = std::make_shared<const NeuronLayer>(neuron_layer(*model_, l, true));
       accumulators.emplace_back(
-          ActivityOptions{.neurons = neurons_, .width = layer->width, .cett_stride = stride, .block_tokens = profile_.window},
+          ActivityOptions{
+              .neurons = neurons_, .width = layer->width, .cett_stride = stride, .block_tokens = profile_.window},
           layer);
     }
     std::vector<std::uint8_t> excluded;
+    double in_statistics = 0;
     session_->set_ffn_hook([&](const FfnActivations& a) {
+      const auto hook_start = std::chrono::steady_clock::now();
       excluded.assign(static_cast<std::size_t>(a.rows), 0);
       for (std::size_t r = 0; r < excluded.size(); ++r) excluded[r] = a.position[r] < options_.skipped_first_tokens;
       accumulators[static_cast<std::size_t>(a.layer)].add(
@@ -125,6 +133,7 @@ class Profiler {
            .position = a.position,
            .excluded = excluded},
           &pool_);
+      in_statistics += seconds_since(hook_start);
     });
     const auto start = std::chrono::steady_clock::now();
     {
@@ -133,15 +142,17 @@ class Profiler {
     }
     profile_.seconds_statistics = seconds_since(start);
     session_->set_ffn_hook({});
-    profile_.statistics_overhead = (profile_.seconds_statistics / static_cast<double>(profile_.calibration_tokens)) /
-                                   (profile_.seconds_dense / static_cast<double>(profile_.held_out_tokens));
+    // This pass makes no logits, so its total time would flatter: count what the statistics add to an evaluation.
+    profile_.statistics_overhead = 1 + (in_statistics / static_cast<double>(profile_.calibration_tokens)) /
+                                           (profile_.seconds_dense / static_cast<double>(profile_.held_out_tokens));
     for (int l = 0; l < layers_; ++l) {
       LayerProfile layer;
       layer.layer = l;
       layer.neurons = neurons_;
       layer.name = fmt::format("layer {}", l);
       layer.activity = accumulators[static_cast<std::size_t>(l)].statistics();
-      for (const double level : kCettLevels) layer.by_cett.emplace_back(level, layer.activity.cett.threshold_for(level));
+      for (const double level : kCettLevels)
+        layer.by_cett.emplace_back(level, layer.activity.cett.threshold_for(level));
       profile_.cett_tokens = layer.activity.cett_tokens;
       profile_.tokens_with_tiny_output += layer.activity.tokens_with_tiny_output;
       profile_.exact_zero_sparsity += layer.activity.zero_fraction.mean / layers_;
@@ -163,7 +174,7 @@ class Profiler {
   }
 
   CurvePoint measure(const std::string& rule, double parameter, double cett, const Rules& rules) {
-    RuleMask mask(*model_, rules, pool_);
+    RuleMask mask(facts_, rules, pool_, options_.skipped_first_tokens);
     session_->set_ffn_hook(mask.hook());
     const Evaluation masked = evaluate_held_out(fmt::format("evaluating {} {:.3g}", rule, parameter));
     session_->set_ffn_hook({});
@@ -202,26 +213,31 @@ class Profiler {
   /// The masked run whose numbers are the result.
   void measure_chosen() {
     const Rules rules = rules_for(profile_.cett);
-    RuleMask mask(*model_, rules, pool_);
+    RuleMask mask(facts_, rules, pool_, options_.skipped_first_tokens);
+    struct Count {
+      std::int64_t active = 0, tokens = 0;
+    };
     struct LayerState {
-      explicit LayerState(int neurons, std::uint64_t seed) : reuse(neurons), pairs(neurons, 512, 8192, seed), active(neurons),
-                                                            fired(static_cast<std::size_t>(neurons)) {}
+      explicit LayerState(int neurons, std::uint64_t seed)
+          : reuse(neurons),
+            pairs(neurons, 512, 8192, seed),
+            active(neurons),
+            fired(static_cast<std::size_t>(neurons)) {}
       ReuseCounter reuse;
       CoactivationCounter pairs;
       NeuronMask active;
       std::vector<std::uint64_t> fired;
       std::int64_t tokens = 0;
       BatchMeans density;
-      std::vector<std::pair<std::int64_t, std::int64_t>> open;  // [sequence] active, tokens of the window in progress
+      std::vector<Count> open;  // [sequence] the window in progress
     };
     std::vector<LayerState> states;
     for (int l = 0; l < layers_; ++l) states.emplace_back(neurons_, options_.seed);
-    BatchMeans all;
-    const auto close = [&](LayerState& state, std::pair<std::int64_t, std::int64_t>& open) {
-      const double share = static_cast<double>(open.first) / neurons_;
-      state.density.add_block(share, open.second);
-      all.add_block(share, open.second);
-      open = {0, 0};
+    BatchMeans all;               // of all layers together: their densities in one window are no independent samples
+    std::vector<Count> all_open;  // [sequence]
+    const auto close = [&](BatchMeans& means, Count& open, int layers) {
+      means.add_block(static_cast<double>(open.active) / neurons_ / layers, open.tokens);
+      open = {};
     };
     session_->set_ffn_hook([&](const FfnActivations& a) {
       LayerState& state = states[static_cast<std::size_t>(a.layer)];
@@ -236,9 +252,16 @@ class Profiler {
         ++state.tokens;
         const auto sequence = static_cast<std::size_t>(a.sequence[at]);
         if (state.open.size() <= sequence) state.open.resize(sequence + 1);
-        if (a.position[at] == options_.skipped_first_tokens) close(state, state.open[sequence]);
-        state.open[sequence].first += state.active.count();
-        ++state.open[sequence].second;
+        if (all_open.size() <= sequence) all_open.resize(sequence + 1);
+        if (a.position[at] == options_.skipped_first_tokens) {  // a new window; layer 0 sees it before the others do
+          close(state.density, state.open[sequence], 1);
+          if (a.layer == 0) close(all, all_open[sequence], layers_);
+        }
+        const int active = state.active.count();
+        state.open[sequence].active += active;
+        all_open[sequence].active += active;
+        ++state.open[sequence].tokens;
+        if (a.layer == 0) ++all_open[sequence].tokens;
       }
       mask.apply(a);
     });
@@ -249,16 +272,18 @@ class Profiler {
     profile_.sparsity = 1 - mask.density();
     for (int l = 0; l < layers_; ++l) {
       LayerState& state = states[static_cast<std::size_t>(l)];
-      for (auto& open : state.open) close(state, open);
+      for (Count& open : state.open) close(state.density, open, 1);
       LayerProfile& layer = profile_.layers[static_cast<std::size_t>(l)];
       layer.threshold = layer.activity.cett.threshold_for(profile_.cett);
       layer.density = state.density.interval();
       layer.frequency.resize(static_cast<std::size_t>(neurons_));
       for (std::size_t i = 0; i < layer.frequency.size(); ++i)
-        layer.frequency[i] = static_cast<double>(state.fired[i]) / static_cast<double>(std::max<std::int64_t>(1, state.tokens));
+        layer.frequency[i] =
+            static_cast<double>(state.fired[i]) / static_cast<double>(std::max<std::int64_t>(1, state.tokens));
       layer.reuse = state.reuse.statistics();
       layer.coactivation = state.pairs.statistics();
     }
+    for (Count& open : all_open) close(all, open, layers_);
     const Interval density = all.interval();
     profile_.sparsity_interval = {1 - density.mean, 1 - density.high, 1 - density.low, density.blocks};
     profile_.curve.push_back({.rule = "cett",
@@ -269,9 +294,20 @@ class Profiler {
                               .perplexity_ratio = profile_.ratio,
                               .chosen = true});
     if (options_.target.kind == ProfileTarget::Kind::budget) {
-      profile_.budget_met = profile_.ratio.mean <= 1 + options_.target.value;
+      const double most = 1 + options_.target.value;
+      profile_.budget_met = profile_.ratio.mean <= most;
       if (!profile_.budget_met)
         profile_.note = "even skipping only exact zeros raised perplexity above the budget";
+      else if (profile_.ratio.has_bounds() && profile_.ratio.high > most)
+        profile_.note = fmt::format(
+            "the measured rise is within the budget, its 95 % interval is not (up to {:+.2f} %): more "
+            "--held-out-tokens "
+            "make it narrower",
+            100 * (profile_.ratio.high - 1));
+    } else if (options_.target.kind == ProfileTarget::Kind::sparsity &&
+               profile_.sparsity < options_.target.value - 0.02) {
+      profile_.note = fmt::format("{:.1f} % was asked for; on held-out text the thresholds leave out {:.1f} %",
+                                  100 * options_.target.value, 100 * profile_.sparsity);
     }
   }
 
@@ -288,21 +324,24 @@ class Profiler {
       }
     }
     std::stable_sort(profile_.curve.begin(), profile_.curve.end(), [](const CurvePoint& a, const CurvePoint& b) {
-      const bool a_is_ours = a.rule == "cett" || a.rule == "exact_zeros", b_is_ours = b.rule == "cett" || b.rule == "exact_zeros";
+      const bool a_is_ours = a.rule == "cett" || a.rule == "exact_zeros",
+                 b_is_ours = b.rule == "cett" || b.rule == "exact_zeros";
       if (a_is_ours != b_is_ours) return a_is_ours;
       if (!a_is_ours && a.rule != b.rule) return a.rule < b.rule;
       return a.sparsity < b.sparsity;
     });
   }
 
-  /// The rules of other papers at (nearly) the same sparsity: TurboSparse's top-k, FAT's one threshold, CATS's per layer.
+  /// The rules of other papers at (nearly) the same sparsity: TurboSparse's top-k, FAT's one threshold, CATS's per
+  /// layer.
   void measure_baselines(double sparsity) {
     const int k = std::clamp(static_cast<int>(std::lround((1 - sparsity) * neurons_)), 1, neurons_);
     measure_baseline("top_k", sparsity, Rules(static_cast<std::size_t>(layers_), SelectionRule(TopK{k})));
 
     Rules cats;
     for (const LayerProfile& layer : profile_.layers)
-      cats.emplace_back(LayerThreshold{edge_where(layer.activity.activation_share, sparsity), static_cast<float>(sparsity)});
+      cats.emplace_back(
+          LayerThreshold{edge_where(layer.activity.activation_share, sparsity), static_cast<float>(sparsity)});
     measure_baseline("cats", sparsity, cats);
 
     std::vector<double> share(MagnitudeGrid::kEdges);
@@ -321,22 +360,30 @@ class Profiler {
   static float edge_where(std::span<const double> share, double sparsity) {
     const auto above = std::lower_bound(share.begin(), share.end(), sparsity);
     auto best = static_cast<int>(std::min<std::ptrdiff_t>(above - share.begin(), MagnitudeGrid::kEdges - 1));
-    if (best > 0 && sparsity - share[static_cast<std::size_t>(best - 1)] < std::abs(share[static_cast<std::size_t>(best)] - sparsity))
+    if (best > 0 && sparsity - share[static_cast<std::size_t>(best - 1)] <
+                        std::abs(share[static_cast<std::size_t>(best)] - sparsity))
       --best;
     return MagnitudeGrid::edge(best);
   }
 
   void count_bytes() {
-    const ModelSummary summary = inspect_model(model_->path());
     TokenBytes& bytes = profile_.bytes;
-    bytes.dense = static_cast<double>(summary.bytes_per_token);
-    bytes.ffn_dense = static_cast<double>(summary.ffn_bytes);
-    const auto size = [](const WeightMatrix& w) { return w.empty() ? 0.0 : static_cast<double>(w.row_bytes() * w.out); };
+    const auto size = [](const WeightMatrix& w) {
+      return w.empty() ? 0.0 : static_cast<double>(w.row_bytes() * w.out);
+    };
+    const auto all_but_one_row = [&](const WeightMatrix& w) {
+      return w.empty() ? 0.0 : size(w) - static_cast<double>(w.row_bytes());
+    };
+    // A token reads one row of the embeddings and everything else; tied embeddings are read whole, to make the logits.
+    bytes.dense = static_cast<double>(model_->weight_bytes()) - all_but_one_row(model_->position_embedding());
+    if (model_->unembedding().data != model_->token_embedding().data)
+      bytes.dense -= all_but_one_row(model_->token_embedding());
     double known = 0, scanned = 0;
     for (int l = 0; l < layers_; ++l) {
       const FfnWeights& ffn = model_->layers()[static_cast<std::size_t>(l)].ffn;
       const double density = profile_.layers[static_cast<std::size_t>(l)].density.mean;
       const double gate = size(ffn.gate), up = size(ffn.up), down = size(ffn.down);
+      bytes.ffn_dense += gate + up + down;
       known += density * (gate + up + down);
       scanned += model_->config().gated ? gate + density * (up + down) : up + density * down;
     }
@@ -344,9 +391,12 @@ class Profiler {
     bytes.no_predictor = bytes.dense - bytes.ffn_dense + scanned;
 
     const ModelConfig& config = model_->config();
-    std::string format = "mixed";
-    for (const PartSummary& part : summary.parts)
-      if (part.name == "ffn" && part.formats.size() == 1) format = part.formats.front();
+    const NumberFormat up_format = model_->layers().front().ffn.up.format;
+    const bool uniform = std::all_of(model_->layers().begin(), model_->layers().end(), [&](const LayerWeights& layer) {
+      return layer.ffn.up.format == up_format && layer.ffn.down.format == up_format &&
+             (layer.ffn.gate.empty() || layer.ffn.gate.format == up_format);
+    });
+    const std::string format(uniform ? traits(up_format).name : "mixed");
     profile_.model_summary = {{"name", profile_.model.name},
                               {"model_type", config.model_type},
                               {"parameters", model_->parameters()},
@@ -367,11 +417,12 @@ class Profiler {
     for (LayerProfile& layer : profile_.layers) {
       if (layer.density.mean < kNotWorthIt) continue;
       layer.skippable = false;
-      layer.reason = layer.threshold.epsilon == 0 && layer.activity.zero_fraction.mean == 0
-                         ? fmt::format("its activation has no exact zeros and no neuron's output is small enough at CETT {:.3f}",
-                                       profile_.cett)
-                         : fmt::format("{:.1f} % of its neurons must be computed: skipping the rest cannot pay",
-                                       100 * layer.density.mean);
+      layer.reason =
+          layer.threshold.epsilon == 0 && layer.activity.zero_fraction.mean == 0
+              ? fmt::format("its activation has no exact zeros and no neuron's output is small enough at CETT {:.3f}",
+                            profile_.cett)
+              : fmt::format("{:.1f} % of its neurons must be computed: skipping the rest cannot pay",
+                            100 * layer.density.mean);
     }
   }
 
@@ -380,6 +431,7 @@ class Profiler {
   ThreadPool& pool_;
   int layers_, neurons_;
   std::vector<TextWindow> calibration_, held_out_;
+  std::vector<NeuronLayer> facts_;  // norms of every layer, no rows
   std::optional<Session> session_;
   Profile profile_;
 };
@@ -388,9 +440,12 @@ class Profiler {
 
 std::string_view name_of(ProfileTarget::Kind kind) {
   switch (kind) {
-    case ProfileTarget::Kind::budget: return "budget";
-    case ProfileTarget::Kind::cett: return "cett";
-    case ProfileTarget::Kind::sparsity: return "sparsity";
+    case ProfileTarget::Kind::budget:
+      return "budget";
+    case ProfileTarget::Kind::cett:
+      return "cett";
+    case ProfileTarget::Kind::sparsity:
+      return "sparsity";
   }
   return "budget";
 }

@@ -26,20 +26,21 @@ namespace torpor {
 struct ProfileTarget {
   enum class Kind : std::uint8_t { budget, cett, sparsity };
   Kind kind = Kind::budget;
-  double value = 0.01;  // budget: allowed relative rise of perplexity; cett: the target itself; sparsity: share of neurons
+  double value =
+      0.01;  // budget: allowed relative rise of perplexity; cett: the target itself; sparsity: share of neurons
 };
 std::string_view name_of(ProfileTarget::Kind kind);
 
 struct ProfileOptions {
   ProfileTarget target;
-  std::int64_t window = 0;                // tokens; 0: 512, or the model's context where that is shorter
+  std::int64_t window = 0;  // tokens; 0: 512, or the model's context where that is shorter
   std::int64_t calibration_tokens = 65536;
   std::int64_t held_out_tokens = 32768;
   std::int64_t cett_tokens = 8192;        // of the calibration tokens, evenly spread
   std::int64_t skipped_first_tokens = 4;  // of each window, left out of statistics: their norms are abnormal
   bool baselines = true;                  // also measure top-k, FAT and CATS at like sparsities
   bool show_progress = true;
-  std::uint64_t seed = 0;                 // of the neurons that are sampled for co-activation
+  std::uint64_t seed = 0;  // of the neurons that are sampled for co-activation
 };
 
 /// One measured way of leaving neurons out.
@@ -57,11 +58,11 @@ struct LayerProfile {
   int layer = 0, neurons = 0;
   std::string name, reason;  // reason: why it is not worth skipping, or empty
   bool skippable = true;
-  CettThreshold threshold;                // chosen; its numbers are those of the calibration text
-  Interval density;                       // under it, on held-out text
-  ActivityStatistics activity;            // of the calibration text
+  CettThreshold threshold;      // chosen; its numbers are those of the calibration text
+  Interval density;             // under it, on held-out text
+  ActivityStatistics activity;  // of the calibration text
   std::vector<std::pair<double, CettThreshold>> by_cett;
-  std::vector<double> frequency;          // [neurons] share of held-out tokens a neuron is active for
+  std::vector<double> frequency;  // [neurons] share of held-out tokens a neuron is active for
   ReuseStatistics reuse;
   CoactivationStatistics coactivation;
 };

@@ -10,10 +10,12 @@
 namespace torpor {
 namespace {
 
-constexpr std::size_t kListed = 20;  // hottest and deadest neurons named a layer
+constexpr std::size_t kListed = 20;    // hottest and deadest neurons named a layer
 constexpr double kDormantTau = 0.025;  // ReDo's default for its DQN experiments
 
-Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+Json number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
 
 Json bounds(const Interval& interval) {
   if (!interval.has_bounds() || !std::isfinite(interval.low) || !std::isfinite(interval.high)) return nullptr;
@@ -30,7 +32,8 @@ Json bounds_of_share(Interval interval) {
 std::vector<std::size_t> by_frequency(const std::vector<double>& frequency) {
   std::vector<std::size_t> order(frequency.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return frequency[a] > frequency[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return frequency[a] > frequency[b]; });
   return order;
 }
 
@@ -46,7 +49,8 @@ Json frequency_histogram(const std::vector<double>& frequency) {
   std::vector<double> share(kBins), edges;
   for (int b = 0; b <= kBins; ++b) edges.push_back(static_cast<double>(b) / kBins);
   for (const double f : frequency)
-    share[static_cast<std::size_t>(std::clamp(static_cast<int>(f * kBins), 0, kBins - 1))] += 1.0 / static_cast<double>(frequency.size());
+    share[static_cast<std::size_t>(std::clamp(static_cast<int>(f * kBins), 0, kBins - 1))] +=
+        1.0 / static_cast<double>(frequency.size());
   return {{"edges", edges}, {"share", share}};
 }
 
@@ -55,6 +59,12 @@ Json histogram(const MagnitudeHistogram& h) {
   std::vector<double> edges, share(h.share.rbegin(), h.share.rend());
   for (int e = -n; e <= 0; ++e) edges.push_back(e);
   return {{"log2_edges", edges}, {"share", share}, {"exact_zero_share", h.exact_zero_share}};
+}
+
+/// Where nothing but exact zeros may go, the plan says so: that rule costs nothing and needs no threshold.
+SelectionRule rule_of(const LayerProfile& layer) {
+  if (layer.threshold.epsilon == 0) return ExactZeros{};
+  return OutputThreshold{layer.threshold.epsilon};
 }
 
 Json layer_json(const LayerProfile& layer) {
@@ -74,7 +84,7 @@ Json layer_json(const LayerProfile& layer) {
           {"neurons", layer.neurons},
           {"skippable", layer.skippable},
           {"reason", layer.reason},
-          {"rule", "output_threshold"},
+          {"rule", name_of(rule_of(layer))},
           {"threshold", layer.threshold.epsilon},
           {"cett", layer.threshold.cett},
           {"density", layer.density.mean},
@@ -194,7 +204,7 @@ SparsityPlan plan_of(const Profile& profile) {
   if (profile.ratio.has_bounds()) plan.perplexity_ratio_ci95 = {profile.ratio.low, profile.ratio.high};
   for (const LayerProfile& layer : profile.layers)
     plan.layers.push_back({.layer = layer.layer,
-                           .rule = OutputThreshold{layer.threshold.epsilon},
+                           .rule = rule_of(layer),
                            .density = layer.density.mean,
                            .cett = layer.threshold.cett,
                            .skippable = layer.skippable,

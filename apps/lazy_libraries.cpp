@@ -1,0 +1,77 @@
+// oneDNN and Highway, loaded when they are first used. Linked the ordinary way they would cost every start of the
+// program about 7 ms (oneDNN: 33,000 relocations in 40 MB; Highway: its initialiser measures a timer), `torpor
+// --version` included. The functions below stand in for the ones that the library calls, so that the linker, told
+// --as-needed, drops the two libraries; the first call opens the real one. A function that is missing here costs
+// nothing but the gain: the library is then linked as before.
+#include <dlfcn.h>
+#include <oneapi/dnnl/dnnl.h>
+
+#include <hwy/aligned_allocator.h>
+#include <hwy/targets.h>
+
+#include "core/base/error.h"
+
+namespace {
+
+class Library {
+ public:
+  explicit Library(const char* name) : name_(name), handle_(dlopen(name, RTLD_NOW | RTLD_LOCAL)) {
+    if (handle_ == nullptr) throw torpor::IoError("a library that torpor needs cannot be loaded: {}", dlerror());
+  }
+  /// The function of this name, as the compiler spells it.
+  template <typename Function>
+  Function* find(const char* symbol) const {
+    void* address = dlsym(handle_, symbol);
+    if (address == nullptr) throw torpor::IoError("{} lacks the function {}: it is of another version", name_, symbol);
+    return reinterpret_cast<Function*>(address);
+  }
+
+ private:
+  const char* name_;
+  void* handle_;
+};
+
+const Library& onednn() {
+  static const Library library(TORPOR_ONEDNN_FILE);
+  return library;
+}
+
+const Library& highway() {
+  static const Library library(TORPOR_HIGHWAY_FILE);
+  return library;
+}
+
+}  // namespace
+
+// Their visibility is the headers' choice; no shared library on the command line refers to them, so they stay inside.
+extern "C" dnnl_status_t dnnl_sgemm(char transa, char transb, dnnl_dim_t M, dnnl_dim_t N, dnnl_dim_t K, float alpha,
+                                    const float* A, dnnl_dim_t lda, const float* B, dnnl_dim_t ldb, float beta,
+                                    float* C, dnnl_dim_t ldc) {
+  static auto* const real = onednn().find<decltype(dnnl_sgemm)>("dnnl_sgemm");
+  return real(transa, transb, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+}
+
+namespace hwy {
+
+ChosenTarget& GetChosenTarget() {
+  static auto* const real = highway().find<ChosenTarget&()>("_ZN3hwy15GetChosenTargetEv");
+  return real();
+}
+
+int64_t SupportedTargets() {
+  static auto* const real = highway().find<int64_t()>("_ZN3hwy16SupportedTargetsEv");
+  return real();
+}
+
+void* AllocateAlignedBytes(size_t payload_size, AllocPtr alloc_ptr, void* opaque_ptr) {
+  static auto* const real =
+      highway().find<decltype(AllocateAlignedBytes)>("_ZN3hwy20AllocateAlignedBytesEmPFPvS0_mES0_");
+  return real(payload_size, alloc_ptr, opaque_ptr);
+}
+
+void FreeAlignedBytes(const void* aligned_pointer, FreePtr free_ptr, void* opaque_ptr) {
+  static auto* const real = highway().find<decltype(FreeAlignedBytes)>("_ZN3hwy16FreeAlignedBytesEPKvPFvPvS2_ES2_");
+  real(aligned_pointer, free_ptr, opaque_ptr);
+}
+
+}  // namespace hwy
