@@ -46,6 +46,6 @@ class TemporaryFolder {
 }  // namespace torpor::testing
 
 /// Assigns the path of a data file to `variable`, or skips the test naming what is absent.
-#define TORPOR_DATA_OR_SKIP(variable, name)                                                                       \
-  const std::filesystem::path variable = ::torpor::testing::data_file(name);                                     \
+#define TORPOR_DATA_OR_SKIP(variable, name)                                  \
+  const std::filesystem::path variable = ::torpor::testing::data_file(name); \
   if (variable.empty()) GTEST_SKIP() << "needs " << (name) << " below $TORPOR_DATA, which is not set or lacks it"

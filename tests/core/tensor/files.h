@@ -20,8 +20,12 @@ std::string raw(T value) {
   std::memcpy(bytes.data(), &value, sizeof value);
   return bytes;
 }
-inline std::string u32(std::uint32_t value) { return raw(value); }
-inline std::string u64(std::uint64_t value) { return raw(value); }
+inline std::string u32(std::uint32_t value) {
+  return raw(value);
+}
+inline std::string u64(std::uint64_t value) {
+  return raw(value);
+}
 
 inline std::span<const std::byte> as_bytes(std::string_view text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
@@ -33,7 +37,9 @@ inline std::string safetensors_file(const std::string& header, std::size_t data_
 }
 
 /// GGUF's strings.
-inline std::string gguf_string(std::string_view text) { return u64(text.size()) + std::string(text); }
+inline std::string gguf_string(std::string_view text) {
+  return u64(text.size()) + std::string(text);
+}
 /// One metadata entry; `value` as in the file.
 inline std::string gguf_entry(std::string_view key, std::uint32_t type, const std::string& value) {
   return gguf_string(key) + u32(type) + value;
@@ -44,8 +50,8 @@ inline std::string gguf_tensor(std::string_view name, const std::vector<std::uin
   for (const std::uint64_t dimension : dimensions) text += u64(dimension);
   return text + u32(type) + u64(offset);
 }
-inline std::string gguf_file(std::uint64_t tensors, std::uint64_t entries, const std::string& body, std::size_t data_bytes,
-                             std::uint32_t version = 3, std::size_t alignment = 32) {
+inline std::string gguf_file(std::uint64_t tensors, std::uint64_t entries, const std::string& body,
+                             std::size_t data_bytes, std::uint32_t version = 3, std::size_t alignment = 32) {
   std::string file = "GGUF" + u32(version) + u64(tensors) + u64(entries) + body;
   file.resize((file.size() + alignment - 1) / alignment * alignment, '\0');
   return file + std::string(data_bytes, '\1');
@@ -58,7 +64,8 @@ std::string refusal(const Action& action) {
     action();
   } catch (const BadInput& error) {
     EXPECT_EQ(error.exit_code(), 3);
-    EXPECT_EQ(std::string_view(error.what()).find('\n'), std::string_view::npos) << "more than one line: " << error.what();
+    EXPECT_EQ(std::string_view(error.what()).find('\n'), std::string_view::npos)
+        << "more than one line: " << error.what();
     return error.what();
   } catch (const std::exception& error) {
     ADD_FAILURE() << "expected BadInput, got: " << error.what();

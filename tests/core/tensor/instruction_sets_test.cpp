@@ -37,8 +37,8 @@ TEST_P(InstructionSets, WidenAsTheScalarFormulaDoes) {
       const auto bits = static_cast<std::uint16_t>(i);
       std::memcpy(bytes.data() + shift + 2 * i, &bits, 2);
     }
-    for (const std::size_t count : {std::size_t{1} << 16, std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{31},
-                                    std::size_t{33}}) {
+    for (const std::size_t count :
+         {std::size_t{1} << 16, std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{31}, std::size_t{33}}) {
       std::vector<float> half(count + 1, -77.F), brain(count + 1, -77.F);
       to_f32(NumberFormat::f16, bytes.data() + shift, std::span(half).first(count));
       to_f32(NumberFormat::bf16, bytes.data() + shift, std::span(brain).first(count));
@@ -58,9 +58,9 @@ TEST_P(InstructionSets, NarrowAsTheScalarFormulaDoes) {
   Random random(7);
   for (int i = 0; i < 200'003; ++i) {
     auto bits = static_cast<std::uint32_t>(random.bits());
-    if (i % 4 == 1) bits = (bits & 0xFFFFE000U) | 0x1000U;           // a tie for f16
-    if (i % 4 == 2) bits = (bits & 0x87FFFFFFU) | 0x38000000U;       // in the range of f16
-    if (i % 4 == 3) bits = (bits & 0x83FFE000U) | 0x30001000U;       // a tie around its subnormals
+    if (i % 4 == 1) bits = (bits & 0xFFFFE000U) | 0x1000U;      // a tie for f16
+    if (i % 4 == 2) bits = (bits & 0x87FFFFFFU) | 0x38000000U;  // in the range of f16
+    if (i % 4 == 3) bits = (bits & 0x83FFE000U) | 0x30001000U;  // a tie around its subnormals
     values.push_back(std::bit_cast<float>(bits));
   }
   for (const std::size_t count : {values.size(), std::size_t{0}, std::size_t{1}, std::size_t{9}, std::size_t{63}}) {
@@ -98,17 +98,17 @@ TEST_P(InstructionSets, DequantiseToTheSameBits) {
     for (std::size_t i = 0; i < here.size(); ++i) {
       // Random scales may be NaN; which NaN is not promised.
       if (std::isnan(here[i]) && std::isnan(first[i])) continue;
-      ASSERT_EQ(std::bit_cast<std::uint32_t>(here[i]), std::bit_cast<std::uint32_t>(first[i])) << traits(format).name << i;
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(here[i]), std::bit_cast<std::uint32_t>(first[i]))
+          << traits(format).name << i;
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, InstructionSets, ::testing::ValuesIn(supported()),
-                         [](const auto& info) {
-                           std::string name = hwy::TargetName(info.param);
-                           std::erase_if(name, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; });
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Cpu, InstructionSets, ::testing::ValuesIn(supported()), [](const auto& test) {
+  std::string name = hwy::TargetName(test.param);
+  std::erase_if(name, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; });
+  return name;
+});
 
 }  // namespace
 }  // namespace torpor

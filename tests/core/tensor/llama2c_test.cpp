@@ -16,12 +16,14 @@ std::string counting_checkpoint(std::vector<std::int32_t> header, int floats) {
   return file;
 }
 
-Llama2cCheckpoint parse(const std::string& file) { return parse_llama2c(testing::as_bytes(file), nullptr, "model.bin"); }
+Llama2cCheckpoint parse(const std::string& file) {
+  return parse_llama2c(testing::as_bytes(file), nullptr, "model.bin");
+}
 
 TEST(Llama2c, FindsEachTensorWhereRunCReadsIt) {
   // dim 4, hidden 3, 2 layers, 2 heads, 1 kv head, vocabulary 5 (not tied), context 6; kv_dim 2, head size 2.
-  // In the order of run.c: embedding 20, norms 8, q 32, k 16, v 16, o 32, norms 8, w1 24, w2 24, w3 24, norm 4, tables 12,
-  // classifier 20.
+  // In the order of run.c: embedding 20, norms 8, q 32, k 16, v 16, o 32, norms 8, w1 24, w2 24, w3 24, norm 4, tables
+  // 12, classifier 20.
   const std::string file = counting_checkpoint({4, 3, 2, 2, 1, -5, 6}, 240);
   const auto [header, tensors] = parse(file);
   EXPECT_EQ(header.dim, 4);

@@ -40,7 +40,8 @@ unsigned nearest(double value, int exponent_bits, int fraction_bits) {
     (value_of(middle, exponent_bits, fraction_bits) <= magnitude ? low : high) = middle;
   }
   // What infinity would be if the exponents went on: the value that decides overflow.
-  const double above = high == infinity ? std::ldexp(1.0, 1 << (exponent_bits - 1)) : value_of(high, exponent_bits, fraction_bits);
+  const double above =
+      high == infinity ? std::ldexp(1.0, 1 << (exponent_bits - 1)) : value_of(high, exponent_bits, fraction_bits);
   const double down = magnitude - value_of(low, exponent_bits, fraction_bits), up = above - magnitude;
   return sign | (down < up || (down == up && low % 2 == 0) ? low : high);
 }
@@ -78,7 +79,8 @@ std::vector<float> f32_patterns() {
   std::vector<std::uint32_t> spread;
   for (std::uint64_t i = 0; i < 1U << 20; ++i) spread.push_back(static_cast<std::uint32_t>(i * 2654435761U));
   for (const auto bits : spread) values.push_back(std::bit_cast<float>(bits));
-  for (std::size_t i = 0; i < 1U << 19; ++i) values.push_back(std::bit_cast<float>((spread[i] & 0xFFFFE000U) | 0x1000U));
+  for (std::size_t i = 0; i < 1U << 19; ++i)
+    values.push_back(std::bit_cast<float>((spread[i] & 0xFFFFE000U) | 0x1000U));
   for (std::size_t i = 1U << 19; i < 1U << 20; ++i)
     values.push_back(std::bit_cast<float>((spread[i] & 0xFFFF0000U) | 0x8000U));
   return values;
@@ -124,10 +126,16 @@ TEST_P(HalfFormats, WidenAndNarrowAsTorchDoes) {
 TEST_P(HalfFormats, NarrowToTheNearestAndTiesToEven) {
   const auto [format, exponent_bits, fraction_bits] = GetParam();
   // Around every number of the format: itself, the middle to the next one, and their neighbours in f32.
-  std::vector<float> values = {0.0F, -0.0F, INFINITY, -INFINITY, std::numeric_limits<float>::denorm_min(),
-                               std::numeric_limits<float>::max(), std::numeric_limits<float>::lowest()};
+  std::vector<float> values = {0.0F,
+                               -0.0F,
+                               INFINITY,
+                               -INFINITY,
+                               std::numeric_limits<float>::denorm_min(),
+                               std::numeric_limits<float>::max(),
+                               std::numeric_limits<float>::lowest()};
   for (unsigned bits = 0; bits < 0x7FFF; bits += 3) {
-    const double here = value_of(bits, exponent_bits, fraction_bits), next = value_of(bits + 1, exponent_bits, fraction_bits);
+    const double here = value_of(bits, exponent_bits, fraction_bits),
+                 next = value_of(bits + 1, exponent_bits, fraction_bits);
     if (!std::isfinite(here) || !std::isfinite(next)) continue;
     for (const float base : {static_cast<float>(here), static_cast<float>((here + next) / 2)})
       for (const float value : {base, std::nextafter(base, INFINITY), std::nextafter(base, -INFINITY)})
@@ -142,7 +150,8 @@ TEST_P(HalfFormats, KeepNotANumber) {
   const NumberFormat format = GetParam().format;
   std::vector<float> values;
   for (const std::uint32_t payload : {1U, 0x1FFFU, 0xFFFFU, 0x400000U, 0x7FFFFFU, 0x200001U})
-    for (const std::uint32_t sign : {0U, 0x80000000U}) values.push_back(std::bit_cast<float>(sign | 0x7F800000U | payload));
+    for (const std::uint32_t sign : {0U, 0x80000000U})
+      values.push_back(std::bit_cast<float>(sign | 0x7F800000U | payload));
   const auto bits = narrowed(values, format);
   for (std::size_t i = 0; i < values.size(); ++i) {
     EXPECT_TRUE(std::isnan(value_of(bits[i], GetParam().exponent_bits, GetParam().fraction_bits))) << i;
@@ -163,7 +172,7 @@ TEST_P(HalfFormats, ReturnFromF32Unchanged) {
 
 INSTANTIATE_TEST_SUITE_P(Formats, HalfFormats,
                          ::testing::Values(HalfCase{NumberFormat::f16, 5, 10}, HalfCase{NumberFormat::bf16, 8, 7}),
-                         [](const auto& info) { return std::string(traits(info.param.format).name); });
+                         [](const auto& test) { return std::string(traits(test.param.format).name); });
 
 class Blocks : public ::testing::TestWithParam<const char*> {};
 
@@ -180,9 +189,10 @@ TEST_P(Blocks, DequantiseToTheSameBitsAsTheGgufPackage) {
         << i << ": " << values[i] << " instead of " << wanted[i];
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, Blocks, ::testing::Values("q8_0", "q4_0", "q4_k", "q6_k", "normal.q8_0", "normal.q4_0"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+INSTANTIATE_TEST_SUITE_P(Formats, Blocks,
+                         ::testing::Values("q8_0", "q4_0", "q4_k", "q6_k", "normal.q8_0", "normal.q4_0"),
+                         [](const auto& test) {
+                           std::string name = test.param;
                            std::replace(name.begin(), name.end(), '.', '_');
                            return name;
                          });

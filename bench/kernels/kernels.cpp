@@ -1,0 +1,239 @@
+// What the dense kernels reach beside what the machine gives, both measured in turn in one run.
+//   bench_kernels [decode|prefill|change|attention]... [--threads N] [--rounds N]
+// decode:    GB/s of one-row linear layers beside plain reading. The weights are above four times the last-level cache.
+// prefill:   GFLOP/s of 512-row linear layers beside oneDNN's sgemm on f32 and beside multiply-adds in registers.
+// change:    the row count from which oneDNN is faster than dot products (many_rows.cpp).
+// attention: GFLOP/s of prefill beside multiply-adds in registers, GB/s of decode beside plain reading.
+// Ratios are of measurements made one after the other; printed are their minimum, median and maximum.
+#include <fmt/format.h>
+#include <oneapi/dnnl/dnnl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/kernels/machine.h"
+#include "core/base/cpu.h"
+#include "engine/kernels/dense.h"
+#include "engine/kernels/many_rows.h"
+#include "engine/kernels/simd/simd.h"
+#include "tests/engine/kernels/kernel_test_support.h"
+
+extern "C" void omp_set_num_threads(int threads);
+
+namespace torpor::bench {
+namespace {
+
+using torpor::testing::normal_values;
+using torpor::testing::random_weights;
+
+struct Options {
+  int threads = 0;
+  int rounds = 9;
+};
+
+double time_of(const std::function<void()>& work) {
+  const double start = seconds();
+  work();
+  return seconds() - start;
+}
+
+struct Spread {
+  double low, middle, high;
+};
+Spread spread(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return {values.front(), values[values.size() / 2], values.back()};
+}
+std::string text(const Spread& s) {
+  return fmt::format("{:5.2f} {:5.2f} {:5.2f}", s.low, s.middle, s.high);
+}
+
+void decode(const Options& options, ThreadPool& pool) {
+  const std::int64_t cache = std::max<std::int64_t>(cpu_info().last_level_cache_bytes, 8 << 20);
+  fmt::print("decode: one row, {} threads, weights of {:.0f} MB (cache {:.0f} MB)\n", pool.threads(),
+             static_cast<double>(cache) * 4.5e-6, static_cast<double>(cache) * 1e-6);
+  fmt::print("  {:5}  {:>9}  {:>9}  share of read bandwidth, min median max\n", "", "read GB/s", "GB/s");
+  for (const NumberFormat format : {NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16, NumberFormat::q8_0,
+                                    NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k}) {
+    const std::int64_t in = 4096;
+    const std::int64_t out = cache * 9 / 2 / static_cast<std::int64_t>(bytes_of(format, in));
+    // One row of random numbers, repeated: random bytes for all would take longer than the measurement.
+    const std::int64_t some = 64;
+    const auto pattern = random_weights(format, some, in, 1);
+    std::vector<std::byte> bytes(bytes_of(format, in) * static_cast<std::size_t>(out));
+    for (std::size_t at = 0; at < bytes.size(); at += pattern.size())
+      std::memcpy(bytes.data() + at, pattern.data(), std::min(pattern.size(), bytes.size() - at));
+    const WeightMatrix w{format, bytes.data(), out, in};
+    const auto x = normal_values(in, 2);
+    std::vector<float> y(static_cast<std::size_t>(out));
+    std::vector<double> reads, rates, shares;
+    for (int r = 0; r < options.rounds + 1; ++r) {
+      const double read = read_rate(bytes, pool);
+      const double rate =
+          static_cast<double>(bytes.size()) / time_of([&] { linear(w, x.data(), 1, {}, y.data(), pool); });
+      const double read_after = read_rate(bytes, pool);
+      if (r == 0) continue;
+      reads.push_back(std::max(read, read_after) * 1e-9);
+      rates.push_back(rate * 1e-9);
+      shares.push_back(rates.back() / reads.back());
+    }
+    fmt::print("  {:5}  {:9.1f}  {:9.1f}  {}\n", traits(format).name, spread(reads).middle, spread(rates).middle,
+               text(spread(shares)));
+  }
+}
+
+void prefill(const Options& options, ThreadPool& pool) {
+  const std::int64_t rows = 512;
+  fmt::print("prefill: {} rows, {} threads\n", rows, pool.threads());
+  fmt::print("  {:5} {:>12}  {:>8}  over plain sgemm, min median max   over peak multiply-add\n", "", "out x in",
+             "GFLOP/s");
+  omp_set_num_threads(pool.threads());
+  for (const auto& [out, in] : {std::pair<std::int64_t, std::int64_t>{2048, 2048}, {5632, 2048}, {2048, 5632}}) {
+    for (const NumberFormat format : {NumberFormat::f32, NumberFormat::bf16, NumberFormat::q8_0, NumberFormat::q4_k}) {
+      const auto bytes = random_weights(format, out, in, 1);
+      const auto x = normal_values(rows * in, 2);
+      std::vector<float> plain(static_cast<std::size_t>(out * in)), y(static_cast<std::size_t>(rows * out));
+      to_f32(format, bytes.data(), plain);
+      const WeightMatrix w{format, bytes.data(), out, in};
+      const double operations = 2.0 * static_cast<double>(rows * out) * static_cast<double>(in);
+      std::vector<double> rates, over_sgemm, over_peak;
+      for (int r = 0; r < options.rounds + 1; ++r) {
+        const double peak = multiply_add_rate(pool);
+        const double ours = time_of([&] { linear(w, x.data(), rows, {}, y.data(), pool); });
+        const double theirs = time_of(
+            [&] { dnnl_sgemm('N', 'T', rows, out, in, 1.0F, x.data(), in, plain.data(), in, 0.0F, y.data(), out); });
+        if (r == 0) continue;
+        rates.push_back(operations / ours * 1e-9);
+        over_sgemm.push_back(theirs / ours);
+        over_peak.push_back(operations / ours / peak);
+      }
+      fmt::print("  {:5} {:5} x {:4}  {:8.1f}  {}              {}\n", traits(format).name, out, in,
+                 spread(rates).middle, text(spread(over_sgemm)), text(spread(over_peak)));
+    }
+  }
+}
+
+void change(const Options& options, ThreadPool& pool) {
+  fmt::print("change: time of dot products over time of oneDNN by rows (above 1: oneDNN is faster), {} threads\n",
+             pool.threads());
+  const std::int64_t row_counts[] = {2, 3, 4, 5, 6, 8, 10, 12, 16, 24};
+  fmt::print("  {:5}", "");
+  for (const std::int64_t rows : row_counts) fmt::print(" {:6}", rows);
+  fmt::print("\n");
+  const std::int64_t in = 2048, out = 5632;
+  for (const NumberFormat format : {NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16, NumberFormat::q8_0,
+                                    NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k}) {
+    const auto bytes = random_weights(format, out, in, 1);
+    const WeightMatrix w{format, bytes.data(), out, in};
+    fmt::print("  {:5}", traits(format).name);
+    for (const std::int64_t rows : row_counts) {
+      const auto x = normal_values(rows * in, 2);
+      std::vector<float> y(static_cast<std::size_t>(rows * out));
+      std::vector<double> ratios;
+      for (int r = 0; r < options.rounds + 1; ++r) {
+        const double few = time_of([&] { simd::linear_few_rows(w, x.data(), rows, nullptr, y.data(), pool); });
+        const double many = time_of([&] { linear_many_rows(w, x.data(), rows, nullptr, y.data(), pool); });
+        if (r > 0) ratios.push_back(few / many);
+      }
+      fmt::print(" {:6.2f}", spread(ratios).middle);
+    }
+    fmt::print("\n");
+  }
+}
+
+void attend(const Options& options, ThreadPool& pool) {
+  const AttentionShape shapes[] = {{32, 8, 64, 0.125F, 0, 0}, {16, 16, 128, 0.088F, 0, 0}, {8, 4, 256, 0.0625F, 50, 0}};
+  fmt::print("attention, {} threads\n", pool.threads());
+  for (const AttentionShape& shape : shapes) {
+    const std::int64_t q_width = shape.heads * shape.head_dim, kv_width = shape.kv_heads * shape.head_dim;
+    const std::string name = fmt::format("{:2} heads of {:3}, {:2} kv{}", shape.heads, shape.head_dim, shape.kv_heads,
+                                         shape.soft_cap > 0 ? ", capped" : "");
+    for (const std::int64_t first : {0, 1536}) {
+      const std::int64_t queries = 512;
+      const auto q = normal_values(queries * q_width, 1);
+      const auto k = normal_values((first + queries) * kv_width, 2), v = normal_values((first + queries) * kv_width, 3);
+      std::vector<float> out(q.size());
+      // What is needed: the pairs of a query and a key that it sees, twice.
+      double pairs = 0;
+      for (std::int64_t r = 0; r < queries; ++r) pairs += static_cast<double>(first + r + 1);
+      const double operations = 4 * pairs * static_cast<double>(q_width);
+      std::vector<double> rates, shares;
+      for (int r = 0; r < options.rounds + 1; ++r) {
+        const double peak = multiply_add_rate(pool);
+        const double rate =
+            operations / time_of([&] {
+              attention(shape, q.data(), queries, first, k.data(), v.data(), kv_width, out.data(), pool);
+            });
+        if (r == 0) continue;
+        rates.push_back(rate * 1e-9);
+        shares.push_back(rate / peak);
+      }
+      fmt::print("  prefill {:28} 512 queries after {:4}: {:6.1f} GFLOP/s, over peak {}\n", name, first,
+                 spread(rates).middle, text(spread(shares)));
+    }
+    const std::int64_t cache = std::max<std::int64_t>(cpu_info().last_level_cache_bytes, 8 << 20);
+    const std::int64_t seen = cache * 9 / 2 / (2 * kv_width * 4);
+    const auto q = normal_values(q_width, 1);
+    std::vector<float> k(static_cast<std::size_t>(seen * kv_width), 0.1F), v(k.size(), 0.2F), out(q.size());
+    std::vector<double> rates, shares;
+    for (int r = 0; r < options.rounds + 1; ++r) {
+      const double read = read_rate(std::as_bytes(std::span(k)), pool);
+      const double rate = 2.0 * static_cast<double>(k.size() * sizeof(float)) / time_of([&] {
+                            attention(shape, q.data(), 1, seen - 1, k.data(), v.data(), kv_width, out.data(), pool);
+                          });
+      if (r == 0) continue;
+      rates.push_back(rate * 1e-9);
+      shares.push_back(rate / read);
+    }
+    fmt::print("  decode  {:28} context {:10}: {:6.1f} GB/s, over read bandwidth {}\n", name, seen,
+               spread(rates).middle, text(spread(shares)));
+  }
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  std::vector<std::string> parts;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if ((argument == "--threads" || argument == "--rounds") && i + 1 < argc)
+      (argument == "--threads" ? options.threads : options.rounds) = std::max(1, std::atoi(argv[++i]));
+    else
+      parts.emplace_back(argument);
+  }
+  if (parts.empty()) parts = {"decode", "prefill", "change", "attention"};
+  std::vector<int> counts = {1, available_processors()};
+  if (options.threads > 0) counts = {options.threads};
+  counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
+  fmt::print("{}\n", cpu_info().name);
+  for (const int threads : counts) {
+    ThreadPool pool(threads);
+    for (const std::string& part : parts) {
+      if (part == "decode") {
+        decode(options, pool);
+      } else if (part == "prefill") {
+        prefill(options, pool);
+      } else if (part == "change") {
+        change(options, pool);
+      } else if (part == "attention") {
+        attend(options, pool);
+      } else {
+        fmt::print(stderr, "expected decode, prefill, change or attention, got {}\n", part);
+        return 2;
+      }
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace torpor::bench
+
+int main(int argc, char** argv) {
+  return torpor::bench::run(argc, argv);
+}

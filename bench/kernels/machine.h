@@ -1,0 +1,23 @@
+// What this machine can do at most, measured the plain way: reading memory, and multiplying and adding in registers.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/base/thread_pool.h"
+
+namespace torpor::bench {
+
+inline double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Bytes per second of one pass of all threads over `memory`.
+double read_rate(std::span<const std::byte> memory, ThreadPool& pool);
+
+/// Floating-point operations per second of independent f32 multiply-adds on all threads.
+double multiply_add_rate(ThreadPool& pool);
+
+}  // namespace torpor::bench
