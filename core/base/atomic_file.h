@@ -9,8 +9,8 @@
 namespace torpor {
 
 /// Writes `content` to `path` whole or not at all. Creates missing parent folders.
-/// Throws IoError naming the path and the system's reason (disk full, no permission); the old file is then untouched and
-/// the temporary one removed. Thread-safe for different paths.
+/// Throws IoError naming the path and the system's reason (disk full, no permission); the old file is then untouched
+/// and the temporary one removed. Thread-safe for different paths.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 /// The same for content that does not fit a string: append in pieces, then commit. Without commit, nothing remains.

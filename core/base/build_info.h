@@ -12,7 +12,7 @@ struct BuildInfo {
   std::string commit;    // git describe at configure time, empty outside a checkout
   std::string compiler;  // "GNU 12.2.0"
   std::string build_type;
-  std::string sanitizers;                                       // empty in normal builds
+  std::string sanitizers;                                      // empty in normal builds
   std::vector<std::pair<std::string, std::string>> libraries;  // name, version found at configure time
 };
 

@@ -8,9 +8,9 @@
 namespace torpor {
 
 struct CpuInfo {
-  std::string name;                // as the kernel reports it
-  std::vector<std::string> flags;  // instruction sets that matter here: avx2, avx512f, avx512_bf16, …
-  int processors = 0;              // usable by this process
+  std::string name;                         // as the kernel reports it
+  std::vector<std::string> flags;           // instruction sets that matter here: avx2, avx512f, avx512_bf16, …
+  int processors = 0;                       // usable by this process
   std::int64_t last_level_cache_bytes = 0;  // 0 if unknown
   std::int64_t memory_bytes = 0;
 };

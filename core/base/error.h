@@ -1,5 +1,6 @@
 // How things fail. Three ways, each for one kind of event:
-//  - the caller's or the user's fault (bad argument, bad file, bad flag): an exception derived from torpor::Error, thrown
+//  - the caller's or the user's fault (bad argument, bad file, bad flag): an exception derived from torpor::Error,
+//  thrown
 //    at the boundary before any work is done;
 //  - an outcome one must expect (a rule does not apply to this layer): a value, Expected<T> in expected.h;
 //  - our own fault: TORPOR_ASSERT.
@@ -71,10 +72,10 @@ namespace detail {
 }  // namespace torpor
 
 /// Our own invariants, checked in every build. TORPOR_ASSERT(i < n, "i={}, n={}", i, n). Prints and aborts.
-#define TORPOR_ASSERT(condition, ...)                                                                            \
-  do {                                                                                                           \
-    if (!(condition)) [[unlikely]]                                                                               \
-      ::torpor::detail::assertion_failed(#condition, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__));          \
+#define TORPOR_ASSERT(condition, ...)                                                                    \
+  do {                                                                                                   \
+    if (!(condition)) [[unlikely]]                                                                       \
+      ::torpor::detail::assertion_failed(#condition, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__)); \
   } while (false)
 
 /// The same for inner loops of kernels: only without NDEBUG.

@@ -1,5 +1,5 @@
-// A value, or the reason why there is none. For outcomes that are part of normal life (a layer that cannot be skipped, a
-// plan for another model) and whose reason is shown to a person. Not for faults: those are exceptions (error.h).
+// A value, or the reason why there is none. For outcomes that are part of normal life (a layer that cannot be skipped,
+// a plan for another model) and whose reason is shown to a person. Not for faults: those are exceptions (error.h).
 #pragma once
 
 #include <optional>
@@ -19,7 +19,7 @@ struct Unavailable {
 template <typename T>
 class Expected {
  public:
-  Expected(T value) : value_(std::move(value)) {}                          // NOLINT(google-explicit-constructor)
+  Expected(T value) : value_(std::move(value)) {}                                // NOLINT(google-explicit-constructor)
   Expected(Unavailable unavailable) : reason_(std::move(unavailable.reason)) {}  // NOLINT(google-explicit-constructor)
 
   bool has_value() const { return value_.has_value(); }

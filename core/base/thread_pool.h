@@ -7,8 +7,8 @@
 
 namespace torpor {
 
-/// `threads` workers, the caller included. One job at a time: `run` and `parallel_for` may be called from one thread at a
-/// time and not from inside a job. An exception in a job is rethrown by the caller after all workers finished.
+/// `threads` workers, the caller included. One job at a time: `run` and `parallel_for` may be called from one thread at
+/// a time and not from inside a job. An exception in a job is rethrown by the caller after all workers finished.
 class ThreadPool {
  public:
   /// threads >= 1; 0 = number of processors this process may use.

@@ -1,5 +1,5 @@
-// Which neurons of a layer of your own are inactive? Feed core/activity with activations from wherever you have them; here
-// a made-up ReLU layer whose first quarter of neurons never fires. Prints a table and checks it.
+// Which neurons of a layer of your own are inactive? Feed core/activity with activations from wherever you have them;
+// here a made-up ReLU layer whose first quarter of neurons never fires. Prints a table and checks it.
 #include <algorithm>
 #include <cstdio>
 #include <vector>
@@ -25,7 +25,8 @@ std::vector<float> activations(torpor::Random& random) {
 
 void measure() {
   torpor::Random random(1);
-  std::vector<float> outgoing(static_cast<std::size_t>(kNeurons) * kWidth);  // [kNeurons, kWidth], row i belongs to neuron i
+  std::vector<float> outgoing(static_cast<std::size_t>(kNeurons) *
+                              kWidth);  // [kNeurons, kWidth], row i belongs to neuron i
   for (float& w : outgoing) w = static_cast<float>(random.normal());
 
   torpor::ActivityOptions options;
@@ -44,7 +45,8 @@ void measure() {
     std::printf("inactive, CETT %.2f   %8.4f  (|a| |w| <= %.4g)\n", target, threshold.sparsity, threshold.epsilon);
   }
   if (statistics.dead_neurons() != kNeurons / 4)
-    throw torpor::Error(1, "expected a quarter of the neurons to be dead; the installed library does not measure what it should");
+    throw torpor::Error(
+        1, "expected a quarter of the neurons to be dead; the installed library does not measure what it should");
 }
 
 }  // namespace
