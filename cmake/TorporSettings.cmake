@@ -11,7 +11,9 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
 
 find_program(TORPOR_CCACHE ccache)
 if(TORPOR_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${TORPOR_CCACHE}")
+  # What ccache needs to be told to store files that use a precompiled header.
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+    "${CMAKE_COMMAND};-E;env;CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime;${TORPOR_CCACHE}")
   set(CMAKE_C_COMPILER_LAUNCHER "${TORPOR_CCACHE}")
 endif()
 
@@ -19,6 +21,9 @@ add_library(torpor_settings INTERFACE)
 target_compile_options(torpor_settings INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  if(TORPOR_CCACHE)
+    target_compile_options(torpor_settings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
+  endif()
   # GCC 12 warns about code inside its own standard library when it inlines strings and vectors (PR 105651, 105329).
   target_compile_options(torpor_settings INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict -Wno-array-bounds -Wno-stringop-overflow>)
