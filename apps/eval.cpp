@@ -152,8 +152,8 @@ std::string for_people(const Measured& measured, const TextCorpus& corpus, std::
   std::string text = fmt::format("{} · {} tokens in {} windows of {}\n\n", corpus.source(),
                                  format_count(static_cast<double>(measured.dense.tokens())),
                                  format_count(static_cast<double>(measured.dense.windows().size())), window);
-  std::vector<std::string> header = {"", "dense", "95 %"};
-  if (measured.masked) header.insert(header.end(), {"with the plan", "95 %"});
+  std::vector<std::string> header = {"", "dense", "95 % interval"};
+  if (measured.masked) header.insert(header.end(), {"with the plan", "95 % interval"});
   TextTable table(header);
   const auto row = [&](const char* name, Interval (*of)(const Evaluation&), int digits) {
     std::vector<std::string> cells = {name};

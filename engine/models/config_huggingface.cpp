@@ -310,11 +310,14 @@ ModelConfig read_huggingface_config(const Json& root, const std::string& where,
   const JsonReader json(root, where);
   const Dialect& dialect = dialect_of(json);
   for (const std::string_view key : {"quantization_config", "compression_config"})
-    if (json.has(key))
+    if (json.has(key)) {
+      const Json& found = json.at(key);
+      const bool named = found.is_object() && found.contains("quant_method") && found["quant_method"].is_string();
       throw BadInput(
-          "{}: expected no \"{}\", found one: weights quantised this way are not supported. Use the original "
+          "{}: expected no \"{}\", found one{}: weights quantised this way are not supported. Use the original "
           "model, or a GGUF file",
-          where, key);
+          where, key, named ? fmt::format(" (quant_method \"{}\")", found["quant_method"].get<std::string>()) : "");
+    }
 
   ModelConfig config;
   config.model_type = std::string(dialect.model_type);

@@ -106,8 +106,7 @@ const std::vector<Case> kBadFiles = {
     {"DuplicateTensor",
      [](const fs::path& m) {
        edit_safetensors_text(m / "model.safetensors", [](std::string& h) {
-         const auto at = h.find("\"model.layers.0.mlp.gate_proj.weight\"");
-         h.replace(at, 36, "\"model.layers.1.mlp.gate_proj.weight\"");
+         h[h.find("layers.0.mlp.gate_proj.weight\"") + std::strlen("layers.")] = '1';
        });
      },
      {"model.safetensors", "model.layers.1.mlp.gate_proj.weight", "twice"}},
@@ -154,7 +153,7 @@ const std::vector<Case> kBadTensors = {
        h["something.else"] = h[kGate];
        h.erase(kGate);
      }),
-     {"model.safetensors", "something.else"}},
+     {"model.safetensors", kGate, "none"}},
     {"NotANumber", weights([](Json& h, std::string& d) { poison(h, d, std::nanf("")); }), {kGate, "NaN"}},
     {"Infinite", weights([](Json& h, std::string& d) { poison(h, d, HUGE_VALF); }), {kGate, "inf"}},
 };
@@ -266,7 +265,7 @@ TEST(BadInput, TextsThatCannotBeMeasuredAreRefused) {
   refused(folder / "absent.txt", {"absent.txt"});
   write_all(folder / "empty.txt", "");
   refused(folder / "empty.txt", {"empty.txt", "empty"});
-  refused("-", {"standard input", "empty"});
+  refused("-", {"standard input", "found none"});
   fs::create_directory(folder / "no-files");
   refused(folder / "no-files", {"no-files"});
   write_all(folder / "latin1.txt", std::string(400, 'a') + "caf\xE9 au lait");

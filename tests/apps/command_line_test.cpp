@@ -69,7 +69,7 @@ TEST(CommandLine, ShowsTheHelpOfEveryVerbWithAnExample) {
     EXPECT_THAT(outcome.out,
                 HasSubstr("Exit codes: 0 done, 1 the work failed, 2 the command line is wrong, 3 an input is bad."));
     for (const char* option :
-         {"--json", "-o,--output DIR", "--seed", "--threads", "-q,--quiet", "-v,--verbose", "-h,--help"})
+         {"--json", "-o, --output DIR", "--seed", "--threads", "-q, --quiet", "-v, --verbose", "-h, --help"})
       EXPECT_THAT(outcome.out, HasSubstr(std::string("  ") + option)) << verb;
     for (const std::string& line : lines_of(outcome.out)) EXPECT_LE(line.size(), 100U) << line;
     EXPECT_EQ(torpor({"help", verb}).out, outcome.out);
