@@ -139,6 +139,8 @@ bool VerbOptions::parse(std::span<const std::string> arguments) {
   } catch (const CLI::ParseError& error) {
     throw UsageError("{}: {}. See: torpor {} --help", verb_, one_line(error.what()), verb_);
   }
+  if (common_.output.empty() && app_.count("--output") > 0)
+    throw UsageError("{}: --output: expected a folder, found \"\". See: torpor {} --help", verb_, verb_);
   set_log_level(common_.quiet ? LogLevel::quiet : common_.verbose ? LogLevel::debug : LogLevel::warning);
   return true;
 }

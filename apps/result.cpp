@@ -7,6 +7,7 @@
 
 #include "apps/terminal.h"
 #include "core/base/atomic_file.h"
+#include "core/base/error.h"
 #include "core/base/interrupt.h"
 
 namespace torpor::apps {
@@ -25,8 +26,32 @@ ResultFolder::~ResultFolder() {
   for (const fs::path& at : made_) ::rmdir(at.c_str());  // succeeds on empty folders only
 }
 
+namespace {
+
+/// A folder for the results of this verb: one that holds something else's manifest is left alone, since what it says
+/// would no longer be true of the files that stay.
+const fs::path& checked_folder(const fs::path& folder, const std::string& verb) {
+  std::error_code code;
+  if (folder.empty() || !fs::exists(folder / "manifest.json", code)) return folder;
+  std::string found = "a manifest.json that is not of torpor";
+  try {
+    const Json manifest = read_json(folder / "manifest.json");
+    if (manifest.value("schema", "").starts_with("torpor.manifest/")) {
+      const std::string of = manifest.at("command").at(1).get<std::string>();
+      if (of == verb) return folder;
+      found = fmt::format("a result of `torpor {}`", of);
+    }
+  } catch (const Error&) {  // not readable, not JSON: not ours
+  } catch (const Json::exception&) {
+  }
+  throw UsageError("{}: expected a new folder or an earlier result of `torpor {}`, found {}. Choose another with -o",
+                   folder.string(), verb, found);
+}
+
+}  // namespace
+
 Result::Result(const std::string& verb, std::span<const std::string> arguments, const CommonOptions& common)
-    : verb_(verb), common_(common), folder_(common.output) {
+    : verb_(verb), common_(common), folder_(checked_folder(common.output, verb)) {
   manifest_.command = {"torpor", verb};
   manifest_.command.insert(manifest_.command.end(), arguments.begin(), arguments.end());
   manifest_.seed = common.seed;

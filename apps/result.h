@@ -33,6 +33,8 @@ class ResultFolder {
 /// The result of one run of a verb.
 class Result {
  public:
+  /// An earlier result of the same verb in the folder will be replaced. Throws UsageError where its manifest is of
+  /// another verb or program, and IoError.
   Result(const std::string& verb, std::span<const std::string> arguments, const CommonOptions& common);
 
   /// Empty if nothing is to be written.

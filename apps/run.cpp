@@ -18,6 +18,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/thread_pool.h"
 #include "core/report/numbers.h"
+#include "core/text/unicode.h"
 #include "engine/decode/sampling.h"
 #include "engine/decode/session.h"
 
@@ -53,9 +54,18 @@ double per_second(std::int64_t count, double seconds) {
 }
 
 std::string prompt_of(const RunOptions& options) {
-  if (options.prompt_file.empty()) return options.prompt;
-  if (options.prompt_file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  return read_file(options.prompt_file);
+  const fs::path& file = options.prompt_file;
+  std::string prompt = file.empty()  ? options.prompt
+                       : file == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {})
+                                     : read_file(file);
+  check_interrupt();
+  if (const std::size_t good = text::valid_prefix(prompt); good != prompt.size())
+    throw BadInput("{}: expected UTF-8 text, found an invalid byte (0x{:02x}) at offset {}",
+                   file.empty()  ? "--prompt"
+                   : file == "-" ? "standard input"
+                                 : file.string(),
+                   static_cast<unsigned char>(prompt[good]), good);
+  return prompt;
 }
 
 /// Tokens a second, in three digits, with no digits after the point where there are three before it.

@@ -92,6 +92,7 @@ TEST(CommandLine, AnswersWrongCommandLinesWithOneLine) {
       {{"bench"}, "unknown verb \"bench\""},
       {{"--verbose"}, "expected a verb first, found the option --verbose"},
       {{"inspect"}, "inspect: MODEL is required"},
+      {{"inspect", "m", "-o", ""}, "inspect: --output: expected a folder"},
       {{"inspect", "a", "b"}, "inspect: expected no further argument, found \"b\""},
       {{"inspect", "m", "--jsno"}, "inspect: unknown option --jsno. Did you mean --json?"},
       {{"run", "m", "--max-token", "3"}, "run: unknown option --max-token. Did you mean --max-tokens?"},

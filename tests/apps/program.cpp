@@ -108,6 +108,15 @@ Outcome torpor(const std::vector<std::string>& arguments, const Surroundings& su
   return outcome;
 }
 
+void expect_refused(const Outcome& outcome, int exit_code, const std::vector<std::string>& words,
+                    const std::filesystem::path& results) {
+  EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
+  EXPECT_THAT(outcome.out, ::testing::IsEmpty());
+  EXPECT_THAT(outcome.err, ::testing::MatchesRegex("torpor: [^\n]+\n"));
+  for (const std::string& word : words) EXPECT_THAT(outcome.err, ::testing::HasSubstr(word));
+  EXPECT_FALSE(std::filesystem::exists(results)) << "left behind: " << results;
+}
+
 std::vector<std::string> names_in(const std::filesystem::path& folder) {
   std::vector<std::string> names;
   std::error_code code;

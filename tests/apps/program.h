@@ -33,6 +33,11 @@ struct Surroundings {
 
 Outcome torpor(const std::vector<std::string>& arguments, const Surroundings& surroundings = {});
 
+/// Expects one line on standard error with all these words, this exit code, nothing on standard output, and no
+/// `results`.
+void expect_refused(const Outcome& outcome, int exit_code, const std::vector<std::string>& words,
+                    const std::filesystem::path& results);
+
 /// Names of what a folder holds, hidden files too, sorted; empty if there is no such folder.
 std::vector<std::string> names_in(const std::filesystem::path& folder);
 
