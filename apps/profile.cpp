@@ -118,8 +118,9 @@ std::string for_people(const Profile& profile, const ProfileArguments& a, const 
                       format_bytes(profile.bytes.dense), format_bytes(profile.bytes.known_set),
                       format_change(profile.bytes.known_set / profile.bytes.dense - 1, 1),
                       format_bytes(profile.bytes.no_predictor));
-  text += fmt::format("  exact zeros    {}: leaving those out changes nothing\n\n",
-                      format_share(profile.exact_zero_sparsity));
+  text += profile.exact_zero_sparsity > 0 ? fmt::format("  exact zeros    {}: leaving those out changes nothing\n\n",
+                                                        format_share(profile.exact_zero_sparsity))
+                                          : "  exact zeros    none: whatever is left out changes the output\n\n";
   text += layers_table(profile) + "\n";
   std::vector<std::string> remarks = profile.warnings;
   if (!profile.note.empty()) remarks.push_back(profile.note);
