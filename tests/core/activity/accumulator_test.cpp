@@ -190,6 +190,22 @@ TEST(ActivityAccumulator, ChunksAndThreadsLeaveNoTrace) {
   expect_same(whole.statistics(), threads.statistics(), 0);
 }
 
+TEST(ActivityAccumulator, NeuronsFireAboveTheThresholdAndNotAtIt) {
+  for (const int neurons : {3, 8, 37, 64})  // less than a vector, vectors, and a rest
+    for (const float epsilon : {0.F, 0.5F}) {
+      ActivityOptions options;
+      options.neurons = neurons;
+      options.epsilon = epsilon;
+      ActivityAccumulator accumulator(options, std::vector<float>(static_cast<std::size_t>(neurons), 1.F));
+      accumulator.add(std::vector<float>(static_cast<std::size_t>(neurons), epsilon));
+      EXPECT_EQ(accumulator.statistics().density.mean, 0);
+      EXPECT_EQ(accumulator.statistics().dead_neurons(), neurons);
+      accumulator.add(std::vector<float>(static_cast<std::size_t>(neurons), std::nextafter(epsilon, 1.F)));
+      EXPECT_EQ(accumulator.statistics().density.mean, 0.5);
+      EXPECT_EQ(accumulator.statistics().frequency, std::vector<double>(static_cast<std::size_t>(neurons), 0.5));
+    }
+}
+
 TEST(ActivityAccumulator, ExcludedRowsLeaveNoTrace) {
   const auto layer = random_layer(20, 4, 24);
   const auto values = random_activations(30, 20, 0.5, 24);
@@ -227,8 +243,8 @@ TEST(ActivityAccumulator, BlocksFollowWindowsAndSequences) {
   expected.add_block(0, 4);
   EXPECT_EQ(accumulator.statistics().zero_fraction.mean, expected.interval().mean);
   EXPECT_EQ(accumulator.statistics().density.blocks, 3);
-  accumulator.add(std::vector<float>(13, 1.F));
-  EXPECT_EQ(accumulator.statistics().zero_fraction.blocks, 3 + 2);  // 2+4 | 6 | 3 of sequence 0
+  accumulator.add(std::vector<float>(11, 1.F));
+  EXPECT_EQ(accumulator.statistics().zero_fraction.blocks, 3 + 2);  // 2+4 | 6 | 1 of sequence 0
 }
 
 TEST(ActivityAccumulator, CettUsesEveryStrideThToken) {
@@ -262,6 +278,32 @@ TEST(ActivityAccumulator, TokensWithTinyOutputAreReportedAndLeftOut) {
   EXPECT_EQ(s.cett.cett.back(), clean.statistics().cett.cett.back());
   EXPECT_EQ(s.mass_share, clean.statistics().mass_share);
   EXPECT_NEAR(s.zero_fraction.mean, 10.0 / 80, 1e-12);
+}
+
+TEST(ActivityAccumulator, TinyIsAMillionthOfTheMeanNormThatEitherSideOfAMergeHasSeen) {
+  const auto layer = random_layer(10, 4, 27);
+  const std::vector<float> usual = random_activations(1, 10, 0, 27);
+  std::vector<float> small = usual, tiny = usual;
+  for (auto& x : small) x *= 1e-5F;
+  for (auto& x : tiny) x *= 1e-7F;
+  ActivityAccumulator one(options_for(*layer), layer), merged(options_for(*layer), layer);
+  one.add(usual);
+  merged.merge(one);
+  for (ActivityAccumulator* accumulator : {&one, &merged}) {
+    accumulator->add(small);
+    EXPECT_EQ(accumulator->statistics().tokens_with_tiny_output, 0);
+    accumulator->add(tiny);
+    EXPECT_EQ(accumulator->statistics().tokens_with_tiny_output, 1);
+    EXPECT_EQ(accumulator->statistics().cett_tokens, 2);
+  }
+}
+
+TEST(ActivityAccumulator, DeadNeuronsNeverFireAndHotOnesDoAtLeastThatOften) {
+  ActivityStatistics s;
+  s.frequency = {0, 0.5, 0.49, 1, 0, 0.25};
+  EXPECT_EQ(s.dead_neurons(), 2);
+  EXPECT_EQ(s.hot_neurons(), 2);
+  EXPECT_EQ(s.hot_neurons(0.25), 4);
 }
 
 TEST(ActivityAccumulator, NeuronsForFiringsIsTheSmallestSet) {

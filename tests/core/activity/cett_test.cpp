@@ -243,12 +243,24 @@ TEST(Cett, ThresholdStopsAtTheFirstCrossingWhereTheTailCancelsTheHead) {
   EXPECT_EQ(curve.threshold_for(0.85).epsilon, 0.F);
 }
 
+TEST(Cett, AnEdgeThatMeetsTheTargetExactlyIsTaken) {
+  CettCurve curve;
+  curve.cett = {0, 0.125, 0.25, 0.5};
+  curve.sparsity = {0, 0.1, 0.2, 0.3};
+  EXPECT_EQ(curve.threshold_for(0.25).epsilon, MagnitudeGrid::edge(2));
+  EXPECT_EQ(curve.threshold_for(0.25).sparsity, 0.2);
+  EXPECT_EQ(curve.threshold_for(0.24).epsilon, MagnitudeGrid::edge(1));
+}
+
 TEST(Cett, InterpolatesBetweenEdges) {
   const auto curve = curve_of(random_activations(50, 40, 0.3, 10, true), random_layer(40, 8, 10));
   const int k = MagnitudeGrid::bucket(curve.threshold_for(0.3).epsilon);
   const auto low = static_cast<std::size_t>(k);
   const float between = std::sqrt(MagnitudeGrid::edge(k) * MagnitudeGrid::edge(k + 1));
   EXPECT_NEAR(curve.at(between).cett, 0.5 * (curve.cett[low] + curve.cett[low + 1]), 1e-6);
+  const float quarter = std::pow(MagnitudeGrid::edge(k), 0.75F) * std::pow(MagnitudeGrid::edge(k + 1), 0.25F);
+  EXPECT_NEAR(curve.at(quarter).cett, 0.75 * curve.cett[low] + 0.25 * curve.cett[low + 1], 1e-6);
+  EXPECT_GT(curve.cett[low + 1] - curve.cett[low], 1e-5) << "nothing to interpolate";
   EXPECT_EQ(curve.at(MagnitudeGrid::edge(k)).cett, curve.cett[low]);
   EXPECT_EQ(curve.at(0).cett, 0);
   EXPECT_NEAR(curve.at(1e30F).cett, 1, 1e-9);

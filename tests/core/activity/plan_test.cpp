@@ -73,6 +73,7 @@ TEST(SparsityPlan, DamagedFilesAreNamed) {
       {"/layers/1", "7", "layers[1]"},
       {"/layers/1/layer", "0", "in order"},
       {"/layers/1/density", "-0.1", "density"},
+      {"/layers/1/density", "1.001", "density"},
       {"/layers/1/rule", "null", "rule"},
       {"/layers/1/rule/type", "\"magic\"", "unknown rule type"},
       {"/layers/1/rule/epsilon", "-1", "epsilon"},

@@ -1,0 +1,49 @@
+// A text larger than anything that could be read into memory by accident: a sparse file of zero bytes (valid UTF-8).
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "engine/profile/corpus.h"
+#include "tests/engine/profile/byte_tokenizer.h"
+
+namespace torpor {
+namespace {
+
+constexpr std::int64_t kTextBytes = (std::int64_t{2} << 30) + 4096;  // more than an int can count
+
+/// Memory of this process that is not a mapped file, in bytes.
+std::int64_t anonymous_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (std::istringstream in(line); line.rfind("RssAnon:", 0) == 0) {
+      std::string name;
+      std::int64_t kilobytes = 0;
+      in >> name >> kilobytes;
+      return kilobytes * 1024;
+    }
+  return 0;
+}
+
+TEST(LargeText, IsSampledInConstantMemoryReadingOnlyWhatIsReturned) {
+  const testing::TemporaryFolder folder;
+  testing::write_text(folder / "large.txt", "");
+  std::filesystem::resize_file(folder / "large.txt", static_cast<std::uintmax_t>(kTextBytes));
+  const std::int64_t before = anonymous_memory();
+  ASSERT_GT(before, 0);
+  const TextCorpus corpus = TextCorpus::open(folder / "large.txt");
+  EXPECT_EQ(corpus.bytes(), kTextBytes);
+  const testing::ByteTokenizer tokenizer;
+  const auto windows = sample_windows(corpus, tokenizer, 256, 128, 100);
+  EXPECT_EQ(windows.size(), 100U);
+  EXPECT_LE(tokenizer.encoded_bytes, 100 * 128 * 16);
+
+  std::int64_t seen = 0, most = 0;
+  for_each_window(corpus, tokenizer, 256, 128, [&](const TextWindow&) {
+    if (++seen % 1000 == 0) most = std::max(most, anonymous_memory());
+    return seen < 100000;  // 13 MB of it
+  });
+  EXPECT_LT(most - before, 8 << 20);
+}
+
+}  // namespace
+}  // namespace torpor
