@@ -10,7 +10,7 @@ namespace fs = std::filesystem;
 namespace {
 
 fs::path find_tokenizer(const Model& model, const fs::path& path) {
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   if (path.extension() == ".safetensors" || path.extension() == ".json") return folder;
   if (path.extension() != ".bin") return path;
   const std::string sized = fmt::format("tok{}.bin", model.config().vocab_size);

@@ -67,7 +67,8 @@ struct CoactivationStatistics {
 /// (max_neurons * max_tokens / 8 bytes). Deterministic for a seed. One thread at a time.
 class CoactivationCounter {
  public:
-  CoactivationCounter(int neurons, int max_neurons = 512, std::int64_t max_tokens = 8192, std::uint64_t seed = 0);
+  explicit CoactivationCounter(int neurons, int max_neurons = 512, std::int64_t max_tokens = 8192,
+                               std::uint64_t seed = 0);
 
   void add(const NeuronMask& active);
   /// Appends what `other` saw, up to max_tokens. Throws InvalidArgument if it sampled other neurons.

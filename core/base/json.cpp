@@ -24,7 +24,13 @@ std::string position_in(std::string_view text, std::size_t byte) {
 
 }  // namespace
 
+void refuse_nul(std::string_view text, const std::string& where) {
+  if (const auto at = text.find('\0'); at != std::string_view::npos)
+    throw BadInput("{}: expected JSON, found a NUL at byte {} of it", where, at);
+}
+
 Json parse_json(std::string_view text, const std::string& where) {
+  refuse_nul(text, where);
   std::vector<std::unordered_set<std::string>> keys;
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > kMaxDepth) throw BadInput("{}: expected nesting of at most {}, found more", where, kMaxDepth);

@@ -12,6 +12,9 @@ namespace torpor {
 
 using Json = nlohmann::ordered_json;
 
+/// nlohmann-json takes a NUL for the end of its input; JSON has none. Throws BadInput where `text` holds one.
+void refuse_nul(std::string_view text, const std::string& where);
+
 /// Parses `text`; `where` names it in errors. Throws BadInput with line, column and the parser's reason, and for
 /// duplicate keys in one object or nesting deeper than 256.
 Json parse_json(std::string_view text, const std::string& where);

@@ -11,7 +11,7 @@ namespace {
 const std::string kMissing = "–";
 const std::string kSpace = "\u00a0";  // between a number and its unit: no line break
 
-std::string without_minus_zero(std::string text) {
+std::string without_minus_zero(const std::string& text) {
   return text.find_first_of("123456789") == std::string::npos && text.starts_with("-") ? text.substr(1) : text;
 }
 

@@ -143,8 +143,8 @@ TensorInfo read_tensor_info(gguf::Cursor& cursor, std::uint32_t alignment, const
 }
 
 // Checks the places against the file and each other.
-TensorArchive place(std::vector<TensorInfo> infos, std::span<const std::byte> data, std::shared_ptr<const void> owner,
-                    const std::string& where) {
+TensorArchive place(std::vector<TensorInfo> infos, std::span<const std::byte> data,
+                    const std::shared_ptr<const void>& owner, const std::string& where) {
   std::stable_sort(infos.begin(), infos.end(), [](const TensorInfo& a, const TensorInfo& b) {
     return a.offset != b.offset ? a.offset < b.offset : a.bytes < b.bytes;
   });

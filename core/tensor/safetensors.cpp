@@ -113,7 +113,7 @@ TensorArchive open_folder(const fs::path& folder) {
 
 }  // namespace
 
-TensorArchive parse_safetensors(std::span<const std::byte> file, std::shared_ptr<const void> owner,
+TensorArchive parse_safetensors(std::span<const std::byte> file, const std::shared_ptr<const void>& owner,
                                 const std::string& where) {
   if (file.size() < 8)
     throw BadInput("{}: expected a safetensors file of at least 8 bytes, found {}. Is the download complete?", where,

@@ -23,7 +23,7 @@ namespace torpor {
 TensorArchive open_safetensors(const std::filesystem::path& path);
 
 /// The same for a file that lies in memory. `owner` keeps `file` alive; `where` names it in errors.
-TensorArchive parse_safetensors(std::span<const std::byte> file, std::shared_ptr<const void> owner,
+TensorArchive parse_safetensors(std::span<const std::byte> file, const std::shared_ptr<const void>& owner,
                                 const std::string& where);
 
 using SafetensorsMetadata = std::map<std::string, std::string>;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
+#include "core/base/json.h"
 #include "core/tensor/in_quotes.h"
 
 namespace torpor::safetensors {
@@ -57,6 +58,7 @@ class Events {
   }
 
   void run(std::string_view json) {
+    refuse_nul(json, where_);
     // The result is always true: every failure throws.
     static_cast<void>(Parsed::sax_parse(json.begin(), json.end(), this));
   }

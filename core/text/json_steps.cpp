@@ -54,7 +54,7 @@ SplitBehavior behavior_from(const JsonReader& step) {
 
 // One character, "▁" in all files known.
 std::string replacement_from(const JsonReader& step) {
-  const std::string text = step.string("replacement");
+  std::string text = step.string("replacement");
   if (text.empty() || next_char(text.data(), text.data() + text.size()).bytes != text.size())
     throw BadInput("{}: expected one character at \"replacement\", found {}", step.where(), quote(text));
   return text;

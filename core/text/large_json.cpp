@@ -90,6 +90,7 @@ class Builder : public nlohmann::json_sax<Json> {
 }  // namespace
 
 Json parse_large_json(std::string_view text, const std::string& where) {
+  refuse_nul(text, where);
   Builder builder(text, where);
   try {
     Json::sax_parse(text.begin(), text.end(), &builder);

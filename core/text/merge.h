@@ -66,7 +66,11 @@ void merge_short(std::vector<Symbol>& symbols, const Pairing& pairing) {
 template <typename Pairing>
 void merge_long(std::vector<Symbol>& symbols, const Pairing& pairing, MergeBuffers& buffers) {
   const auto n = static_cast<std::uint32_t>(symbols.size());
-  auto& [previous, next, ranks, heap] = buffers;
+  // Named one by one: clang 14 does not let a lambda capture a structured binding.
+  auto& previous = buffers.previous;
+  auto& next = buffers.next;
+  auto& ranks = buffers.ranks;
+  auto& heap = buffers.heap;
   previous.resize(n);
   next.resize(n);
   ranks.assign(n, kNoRank);

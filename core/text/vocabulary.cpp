@@ -7,6 +7,7 @@
 
 namespace torpor::text {
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): the texts are moved out of it, through a structured binding
 Vocabulary::Vocabulary(std::vector<std::pair<std::string, std::int64_t>> entries, const std::string& where) {
   if (entries.empty()) throw BadInput("{}: expected a vocabulary, found no token", where);
   const std::int64_t limit = static_cast<std::int64_t>(entries.size()) + kMaxHoles;

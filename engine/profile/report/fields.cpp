@@ -79,8 +79,8 @@ std::vector<std::string> layer_names(const Json& profile) {
   return names;
 }
 
-std::optional<Chart> layer_chart(const Json& profile, std::string title, std::string caption, std::string alt, Axis y,
-                                 std::vector<BarSeries> series) {
+std::optional<Chart> layer_chart(const Json& profile, std::string title, std::string caption, std::string alt,
+                                 const Axis& y, std::vector<BarSeries> series) {
   std::erase_if(series, [](const BarSeries& s) { return !any_known(s.values); });
   if (series.empty()) return std::nullopt;
   const Axis x{"Layer", NumberStyle::count};

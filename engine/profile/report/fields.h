@@ -53,8 +53,8 @@ std::vector<std::string> layer_names(const Json& profile);
 
 /// A chart over the layers: grouped bars for a few layers, lines for many. Series without any value are left out.
 /// nullopt where nothing is left.
-std::optional<Chart> layer_chart(const Json& profile, std::string title, std::string caption, std::string alt, Axis y,
-                                 std::vector<BarSeries> series);
+std::optional<Chart> layer_chart(const Json& profile, std::string title, std::string caption, std::string alt,
+                                 const Axis& y, std::vector<BarSeries> series);
 
 /// "+1 %": a budget, without decimals that say nothing.
 std::string budget_in_words(double budget);

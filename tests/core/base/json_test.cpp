@@ -52,6 +52,15 @@ TEST(ParseJson, ComplaintsNameFilePlaceAndReason) {
   }
 }
 
+TEST(ParseJson, RefusesWhatFollowsANul) {
+  try {
+    parse_json(std::string_view("{}\0{", 4), "file");
+    FAIL() << "took it";
+  } catch (const BadInput& error) {
+    EXPECT_STREQ(error.what(), "file: expected JSON, found a NUL at byte 2 of it");
+  }
+}
+
 TEST(ParseJson, TakesTheSameKeyInDifferentObjectsAndTheDeepestNestingAllowed) {
   EXPECT_NO_THROW(parse_json(R"([{"a": 1}, {"a": {"a": 1}}])", "x"));
   EXPECT_NO_THROW(parse_json(std::string(250, '[') + std::string(250, ']'), "x"));
