@@ -18,9 +18,7 @@ namespace {
 class SentencePieceTokenizer : public Tokenizer {
  public:
   SentencePieceTokenizer(std::string_view model, const std::string& where, const std::filesystem::path& folder) {
-    if (const auto status = processor_.LoadFromSerializedProto(model); !status.ok())
-      throw BadInput("{}: expected a SentencePiece model, found {} bytes that are none: {}", where, model.size(),
-                     status.ToString());
+    load(model, where);
     const int size = processor_.GetPieceSize();
     if (size <= 0) throw BadInput("{}: expected a vocabulary, found no token", where);
     byte_ids_.fill(-1);
@@ -60,6 +58,21 @@ class SentencePieceTokenizer : public Tokenizer {
     const NamedTokens flags = frame_flags(folder);
     add_bos_ = flags.add_bos.value_or(true);
     add_eos_ = flags.add_eos.value_or(false);
+  }
+
+  /// The library reports most of what is wrong by its status, and some (an empty piece) by throwing.
+  void load(std::string_view model, const std::string& where) {
+    std::string reason;
+    try {
+      const auto status = processor_.LoadFromSerializedProto(model);
+      if (status.ok()) return;
+      reason = status.ToString();
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      reason = error.what();
+    }
+    throw BadInput("{}: expected a SentencePiece model, found {} bytes that are none: {}", where, model.size(), reason);
   }
 
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override {

@@ -178,6 +178,14 @@ TEST(BadSentencePiece, IsRefused) {
                 HasSubstr("m.model: expected"));
 }
 
+TEST(BadSentencePiece, WithAPieceThatStartsWithNulIsRefusedThoughTheLibraryThrows) {
+  // <unk>, then a piece whose text begins with NUL, which the library's trie takes for an empty key.
+  using std::string_literals::operator""s;
+  const std::string bytes = "\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02\x0a\x0c\x0a\x06\0m\x01\0\0\x30\x78\x30\x20\0"s;
+  EXPECT_THAT(refusal([&] { text::tokenizer_from_sentencepiece(bytes, "m.model", {}); }),
+              HasSubstr("m.model: expected a SentencePiece model"));
+}
+
 // A llama2.c file of 259 tokens.
 std::string llama2c_file(const std::function<void(std::vector<std::pair<std::string, float>>&)>& change = {}) {
   std::vector<std::pair<std::string, float>> tokens{{"<unk>", 0.f}, {"\n<s>\n", 0.f}, {"\n</s>\n", 0.f}};
