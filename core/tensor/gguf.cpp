@@ -200,7 +200,8 @@ GgufFile GgufFile::open(const std::filesystem::path& path) {
   return parse(bytes, std::move(mapped), path.string());
 }
 
-GgufFile GgufFile::parse(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where) {
+GgufFile GgufFile::parse(std::span<const std::byte> file, const std::shared_ptr<const void>& owner,
+                         const std::string& where) {
   gguf::Cursor cursor(file, where);
   if (file.size() < 4 || text_of(file.first(4)) != "GGUF")
     throw BadInput("{}: expected a GGUF file, which starts with the letters GGUF, found {}", where,
@@ -243,7 +244,7 @@ GgufFile GgufFile::parse(std::span<const std::byte> file, std::shared_ptr<const 
   for (std::uint64_t i = 0; i < n_tensors; ++i) infos.push_back(read_tensor_info(cursor, result.alignment_, where));
   const std::uint64_t padding = (result.alignment_ - cursor.position() % result.alignment_) % result.alignment_;
   const auto data = padding <= cursor.left() ? file.subspan(cursor.position() + padding) : std::span<const std::byte>{};
-  result.tensors_ = place(std::move(infos), data, std::move(owner), where);
+  result.tensors_ = place(std::move(infos), data, owner, where);
   return result;
 }
 

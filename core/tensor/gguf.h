@@ -58,7 +58,8 @@ class GgufFile {
   /// Throws BadInput for anything against the format; the message says where.
   static GgufFile open(const std::filesystem::path& path);
   /// The same for a file that lies in memory. `owner` keeps `file` alive; `where` names it in errors.
-  static GgufFile parse(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where);
+  static GgufFile parse(std::span<const std::byte> file, const std::shared_ptr<const void>& owner,
+                        const std::string& where);
 
   std::uint32_t version() const { return version_; }
   std::uint32_t alignment() const { return alignment_; }
