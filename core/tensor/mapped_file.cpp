@@ -43,16 +43,24 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
-void MappedFile::prefetch(std::span<const std::byte> part) const {
+void MappedFile::advise(std::span<const std::byte> part, int advice) const {
   if (part.empty()) return;
   const auto address = [](const std::byte* at) { return reinterpret_cast<std::uintptr_t>(at); };
   if (address(part.data()) < address(bytes_.data()) || part.size() > bytes_.size() ||
       address(part.data()) - address(bytes_.data()) > bytes_.size() - part.size())
-    throw InvalidArgument("[prefetch] expected bytes of {}", path_.string());
+    throw InvalidArgument("[MappedFile] expected bytes of {}", path_.string());
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   const std::size_t before = address(part.data()) % page;
-  // Only advice: where the system refuses it, the pages come when they are touched.
-  static_cast<void>(::madvise(const_cast<std::byte*>(part.data() - before), part.size() + before, MADV_WILLNEED));
+  // Only advice: where the system refuses it, pages come when they are touched and go when it wants.
+  static_cast<void>(::madvise(const_cast<std::byte*>(part.data() - before), part.size() + before, advice));
+}
+
+void MappedFile::prefetch(std::span<const std::byte> part) const {
+  advise(part, MADV_WILLNEED);
+}
+
+void MappedFile::release(std::span<const std::byte> part) const {
+  advise(part, MADV_DONTNEED);  // the mapping is shared and never written: nothing can be lost
 }
 
 }  // namespace torpor

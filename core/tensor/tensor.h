@@ -57,8 +57,13 @@ class MappedFile {
   /// Asks the system to start reading these bytes (inside bytes()) in the background, before they are needed.
   /// Thread-safe.
   void prefetch(std::span<const std::byte> part) const;
+  /// Tells the system that these bytes are not needed for now: they stop counting as this process's memory and are read
+  /// again when they are touched. Thread-safe.
+  void release(std::span<const std::byte> part) const;
 
  private:
+  void advise(std::span<const std::byte> part, int advice) const;
+
   MappedFile() = default;
   std::filesystem::path path_;
   std::span<const std::byte> bytes_;

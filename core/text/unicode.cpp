@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <array>
+#include <cstring>
 
 namespace torpor::text {
 namespace {
@@ -79,6 +80,13 @@ std::size_t valid_prefix(std::string_view text) {
   const char* const end = text.data() + text.size();
   const char* at = text.data();
   while (at < end) {
+    while (end - at >= 8) {  // ASCII, eight at a time
+      std::uint64_t eight;
+      std::memcpy(&eight, at, 8);
+      if ((eight & 0x8080808080808080u) != 0) break;
+      at += 8;
+    }
+    if (at == end) break;
     const Char c = next_char(at, end);
     if (!c.valid) break;
     at += c.bytes;

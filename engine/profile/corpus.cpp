@@ -19,6 +19,7 @@ namespace {
 // Text is tokenised in pieces of this size: large enough that a cut between two pieces is rare, small enough to stay in
 // the cache.
 constexpr std::size_t kPieceBytes = std::size_t{1} << 16;
+constexpr std::size_t kCheckedBytes = std::size_t{4} << 20;
 
 // Tokens are shorter than this many bytes on average in every real vocabulary; only used to size reads.
 constexpr std::int64_t kBytesPerToken = 16;
@@ -114,15 +115,23 @@ class WindowCutter {
 
 }  // namespace
 
-void TextCorpus::add(const fs::path& file) {
+void TextCorpus::add(const fs::path& file, Fingerprint& fingerprint) {
   if (fs::is_regular_file(file) && fs::file_size(file) == 0) return;
   auto mapped = MappedFile::open(file);
   const std::string_view text(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
-  if (const std::size_t good = text::valid_prefix(text); good != text.size())
-    throw BadInput(
-        "{}: expected UTF-8 text, found an invalid byte (0x{:02x}) at offset {}. Convert the file, e.g. iconv -f "
-        "latin1 -t utf-8",
-        file.string(), static_cast<unsigned char>(text[good]), good);
+  // Piece by piece, so that a text of any length never is in memory as a whole.
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = piece_end(text, at, kCheckedBytes);
+    const std::string_view piece = text.substr(at, end - at);
+    if (const std::size_t good = text::valid_prefix(piece); good != piece.size())
+      throw BadInput(
+          "{}: expected UTF-8 text, found an invalid byte (0x{:02x}) at offset {}. Convert the file, e.g. iconv -f "
+          "latin1 -t utf-8",
+          file.string(), static_cast<unsigned char>(piece[good]), at + good);
+    fingerprint.add(piece);
+    mapped->release(mapped->bytes().subspan(at, piece.size()));
+    at = end;
+  }
   documents_.push_back(text);
   bytes_ += static_cast<std::int64_t>(text.size());
   files_.push_back(std::move(mapped));
@@ -130,13 +139,14 @@ void TextCorpus::add(const fs::path& file) {
 
 TextCorpus TextCorpus::open(const fs::path& path) {
   TextCorpus corpus;
+  Fingerprint fingerprint;
   corpus.source_ = path.string();
   std::error_code code;
   if (path == "-") {
     corpus.source_ = "standard input";
     const fs::path spooled = spool_standard_input();
     try {
-      corpus.add(spooled);
+      corpus.add(spooled, fingerprint);
     } catch (const BadInput& error) {
       fs::remove(spooled, code);
       std::string message = error.what();
@@ -156,15 +166,13 @@ TextCorpus TextCorpus::open(const fs::path& path) {
     }
     if (files.empty()) throw BadInput("{}: expected text files (*.txt) in this folder, found none", path.string());
     std::sort(files.begin(), files.end());
-    for (const fs::path& file : files) corpus.add(file);
+    for (const fs::path& file : files) corpus.add(file, fingerprint);
   } else if (!fs::exists(path)) {
     throw BadInput("{}: expected a text file, a folder of .txt files or -, found nothing there", path.string());
   } else {
-    corpus.add(path);
+    corpus.add(path, fingerprint);
   }
   if (corpus.bytes_ == 0) throw BadInput("{}: expected text, found none (0 bytes)", corpus.source_);
-  Fingerprint fingerprint;
-  for (const std::string_view document : corpus.documents_) fingerprint.add(document);
   corpus.fingerprint_ = fingerprint.hex();
   return corpus;
 }

@@ -16,6 +16,8 @@
 
 namespace torpor {
 
+class Fingerprint;
+
 /// A text on disk: one file, all *.txt files of a folder (recursive, sorted by path), or standard input ("-", spooled
 /// to a temporary file). Files are mapped, not read. Const methods may run at once.
 class TextCorpus {
@@ -30,7 +32,7 @@ class TextCorpus {
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:
-  void add(const std::filesystem::path& file);
+  void add(const std::filesystem::path& file, Fingerprint& fingerprint);
 
   std::vector<std::shared_ptr<const MappedFile>> files_;
   std::vector<std::string_view> documents_;
