@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 
 #include "core/base/error.h"
@@ -160,10 +161,16 @@ class Profiler {
     }
   }
 
+  std::vector<float> epsilons_for(double cett) const {
+    std::vector<float> epsilons;
+    for (const LayerProfile& layer : profile_.layers)
+      epsilons.push_back(layer.activity.cett.threshold_for(cett).epsilon);
+    return epsilons;
+  }
+
   Rules rules_for(double cett) const {
     Rules rules;
-    for (const LayerProfile& layer : profile_.layers)
-      rules.emplace_back(OutputThreshold{layer.activity.cett.threshold_for(cett).epsilon});
+    for (const float epsilon : epsilons_for(cett)) rules.emplace_back(OutputThreshold{epsilon});
     return rules;
   }
 
@@ -199,12 +206,16 @@ class Profiler {
       profile_.cett = high;
     } else {
       double low = 0, high = 1;
+      std::map<std::vector<float>, bool> fits;  // by thresholds: targets that are close may choose the same
       for (int step = 0; step < kSearchSteps; ++step) {
         const double middle = (low + high) / 2;
-        CurvePoint point = measure("cett", middle, middle, rules_for(middle));
-        const bool fits = point.perplexity_ratio.mean <= 1 + value;
-        profile_.curve.push_back(std::move(point));
-        (fits ? low : high) = middle;
+        const auto [tried, is_new] = fits.try_emplace(epsilons_for(middle));
+        if (is_new) {
+          CurvePoint point = measure("cett", middle, middle, rules_for(middle));
+          tried->second = point.perplexity_ratio.mean <= 1 + value;
+          profile_.curve.push_back(std::move(point));
+        }
+        (tried->second ? low : high) = middle;
       }
       profile_.cett = low;
     }
