@@ -95,7 +95,7 @@ def main():
               "a share of them: that is the usual case. The wanted limit is 1.3.", "", "## Memory against the text's length", "",
               "| text | peak of memory |", "|---|---|"]
     lines += [f"| {m['text_mb']:.1f} MB | {m['peak_memory_mb']:.0f} MB |" for m in memory]
-    lines += ["", "The text is mapped, not copied; what is resident of it belongs to the page cache and is counted here all the same.", ""]
+    lines += ["", "The text is mapped and checked piece by piece, and its pages are given back; what remains are the pages that the sampled windows lie in.", ""]
     (OUT / "profile.md").write_text("\n".join(lines))
 
 
