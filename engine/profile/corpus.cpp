@@ -19,6 +19,7 @@ namespace {
 // Text is tokenised in pieces of this size: large enough that a cut between two pieces is rare, small enough to stay in
 // the cache.
 constexpr std::size_t kPieceBytes = std::size_t{1} << 16;
+constexpr std::size_t kReadAround = std::size_t{1} << 16;  // what Linux maps beside a page that is touched
 constexpr std::size_t kCheckedBytes = std::size_t{4} << 20;
 
 // Tokens are shorter than this many bytes on average in every real vocabulary; only used to size reads.
@@ -137,6 +138,12 @@ void TextCorpus::add(const fs::path& file, Fingerprint& fingerprint) {
   files_.push_back(std::move(mapped));
 }
 
+void TextCorpus::release(std::size_t index, std::size_t begin, std::size_t end) const {
+  const auto bytes = files_.at(index)->bytes();
+  const std::size_t from = begin - std::min(begin, kReadAround), to = std::min(bytes.size(), end + kReadAround);
+  if (from < to) files_[index]->release(bytes.subspan(from, to - from));
+}
+
 TextCorpus TextCorpus::open(const fs::path& path) {
   TextCorpus corpus;
   Fingerprint fingerprint;
@@ -220,7 +227,8 @@ std::vector<TextWindow> sample_windows(const TextCorpus& corpus, const Tokenizer
   const std::int64_t align = std::min<std::int64_t>(256, share / 4);  // bytes given up to start at a word
   std::int64_t document_start = 0;
   std::int64_t place = 0;
-  for (const std::string_view document : corpus.documents()) {
+  for (std::size_t index = 0; index < corpus.documents().size(); ++index) {
+    const std::string_view document = corpus.documents()[index];
     const auto size = static_cast<std::int64_t>(document.size());
     for (; place < count && place * share < document_start + size; ++place) {
       check_interrupt();
@@ -240,6 +248,7 @@ std::vector<TextWindow> sample_windows(const TextCorpus& corpus, const Tokenizer
         });
         at = next;
       }
+      corpus.release(index, begin, end);
     }
     document_start += size;
   }

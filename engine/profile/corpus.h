@@ -28,6 +28,9 @@ class TextCorpus {
   std::span<const std::string_view> documents() const { return documents_; }
   std::int64_t bytes() const { return bytes_; }
   const std::string& source() const { return source_; }
+  /// Gives the memory of document `index` from byte `begin` to `end` back to the system; what is read again comes
+  /// again.
+  void release(std::size_t index, std::size_t begin, std::size_t end) const;
   /// XXH3 of all bytes.
   const std::string& fingerprint() const { return fingerprint_; }
 
