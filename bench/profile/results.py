@@ -12,6 +12,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 TORPOR, OUT = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
 DATA = pathlib.Path(os.environ["TORPOR_DATA"])
@@ -19,14 +20,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def run(arguments):
-    """(JSON, peak of memory in MB)"""
-    out = subprocess.Popen([TORPOR, *arguments], stdout=subprocess.PIPE)
-    text = out.stdout.read()
-    _, status, usage = os.wait4(out.pid, 0)
-    out.returncode = os.waitstatus_to_exitcode(status)
-    if out.returncode:
-        sys.exit(f"{arguments}: exit code {out.returncode}")
-    return json.loads(text), usage.ru_maxrss / 1024
+    """(JSON, peak of memory in MB, read from the process itself: what wait() tells counts from before it replaced this one)"""
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen([TORPOR, *arguments], stdout=out)
+        peak = 0
+        while process.poll() is None:
+            try:
+                status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+                if "Name:\ttorpor" in status and "VmHWM:" in status:
+                    peak = max(peak, int(status.split("VmHWM:")[1].split()[0]))
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+            time.sleep(0.02)
+        if process.returncode:
+            sys.exit(f"{arguments}: exit code {process.returncode}")
+        out.seek(0)
+        return json.loads(out.read()), peak / 1024
 
 
 def share(x):
@@ -95,7 +104,7 @@ def main():
               "a share of them: that is the usual case. The wanted limit is 1.3.", "", "## Memory against the text's length", "",
               "| text | peak of memory |", "|---|---|"]
     lines += [f"| {m['text_mb']:.1f} MB | {m['peak_memory_mb']:.0f} MB |" for m in memory]
-    lines += ["", "The text is mapped and checked piece by piece, and its pages are given back; what remains are the pages that the sampled windows lie in.", ""]
+    lines += ["", "The text is mapped and checked piece by piece, and sampled; pages that were read are given back.", ""]
     (OUT / "profile.md").write_text("\n".join(lines))
 
 
