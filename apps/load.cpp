@@ -47,9 +47,8 @@ std::unique_ptr<const Tokenizer> load_tokenizer_for(const Model& model, const Mo
   // Many models have rows to spare, some hundreds to make the table even; a tokenizer of half the size is another's.
   if (tokenizer->vocab_size() < model.config().vocab_size / 2)
     throw BadInput(
-        "{}: this tokenizer has only {} tokens, the model {} knows {}: it is another model's. Name the model's own "
-        "with "
-        "--tokenizer",
+        "{}: this tokenizer has only {} tokens, the model {} knows {}: it is another model's. Name the model's "
+        "own with --tokenizer",
         path.string(), tokenizer->vocab_size(), options.model.string(), model.config().vocab_size);
   return tokenizer;
 }

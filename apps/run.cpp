@@ -59,12 +59,7 @@ std::string prompt_of(const RunOptions& options) {
                        : file == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {})
                                      : read_file(file);
   check_interrupt();
-  if (const std::size_t good = text::valid_prefix(prompt); good != prompt.size())
-    throw BadInput("{}: expected UTF-8 text, found an invalid byte (0x{:02x}) at offset {}",
-                   file.empty()  ? "--prompt"
-                   : file == "-" ? "standard input"
-                                 : file.string(),
-                   static_cast<unsigned char>(prompt[good]), good);
+  text::check_utf8(prompt, file.empty() ? "--prompt" : file == "-" ? "standard input" : file.string());
   return prompt;
 }
 

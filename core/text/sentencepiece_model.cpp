@@ -60,21 +60,6 @@ class SentencePieceTokenizer : public Tokenizer {
     add_eos_ = flags.add_eos.value_or(false);
   }
 
-  /// The library reports most of what is wrong by its status, and some (an empty piece) by throwing.
-  void load(std::string_view model, const std::string& where) {
-    std::string reason;
-    try {
-      const auto status = processor_.LoadFromSerializedProto(model);
-      if (status.ok()) return;
-      reason = status.ToString();
-    } catch (const std::bad_alloc&) {
-      throw;
-    } catch (const std::exception& error) {
-      reason = error.what();
-    }
-    throw BadInput("{}: expected a SentencePiece model, found {} bytes that are none: {}", where, model.size(), reason);
-  }
-
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override {
     if (text.size() > static_cast<std::size_t>(std::numeric_limits<int>::max()))
       throw InvalidArgument("[encode] expected at most 2 GB of text at once, got {} bytes", text.size());
@@ -135,6 +120,21 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string description() const override { return "SentencePiece (tokenizer.model)"; }
 
  private:
+  /// The library reports most of what is wrong by its status, and some (an empty piece) by throwing.
+  void load(std::string_view model, const std::string& where) {
+    std::string reason;
+    try {
+      const auto status = processor_.LoadFromSerializedProto(model);
+      if (status.ok()) return;
+      reason = status.ToString();
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      reason = error.what();
+    }
+    throw BadInput("{}: expected a SentencePiece model, found {} bytes that are none: {}", where, model.size(), reason);
+  }
+
   void encode_ordinary(std::string_view text, std::vector<TokenId>& ids) const {
     while (!text.empty()) {
       const std::size_t valid = valid_prefix(text);

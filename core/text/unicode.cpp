@@ -5,6 +5,8 @@
 #include <array>
 #include <cstring>
 
+#include "core/base/error.h"
+
 namespace torpor::text {
 namespace {
 
@@ -92,6 +94,12 @@ std::size_t valid_prefix(std::string_view text) {
     at += c.bytes;
   }
   return static_cast<std::size_t>(at - text.data());
+}
+
+void check_utf8(std::string_view text, std::string_view where, std::size_t offset, std::string_view remedy) {
+  if (const std::size_t good = valid_prefix(text); good != text.size())
+    throw BadInput("{}: expected UTF-8 text, found an invalid byte (0x{:02x}) at offset {}{}", where,
+                   static_cast<unsigned char>(text[good]), offset + good, remedy);
 }
 
 std::string replace_invalid(std::string_view text) {

@@ -26,6 +26,9 @@ void append_utf8(std::string& text, char32_t code);
 /// Length of the longest prefix of `text` that is well-formed UTF-8.
 std::size_t valid_prefix(std::string_view text);
 
+/// Throws BadInput where `text`, which lies at `offset` of `where`, is not UTF-8. `remedy` ends the message.
+void check_utf8(std::string_view text, std::string_view where, std::size_t offset = 0, std::string_view remedy = {});
+
 /// `text` with each maximal ill-formed part as U+FFFD.
 std::string replace_invalid(std::string_view text);
 

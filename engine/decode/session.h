@@ -30,7 +30,7 @@ using FfnHook = std::function<void(const FfnActivations&)>;
 struct SessionOptions {
   int sequences = 1;                 // caches held
   std::int64_t context = 0;          // positions a sequence can hold; 0: the model's context_length
-  std::int64_t rows_per_pass = 256;  // forward() cuts longer inputs into passes of at most so many rows
+  std::int64_t rows_per_pass = 512;  // forward() cuts longer inputs into passes of at most so many rows
 };
 
 /// Some tokens to append to one sequence.

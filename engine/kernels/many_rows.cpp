@@ -17,10 +17,13 @@ int omp_get_max_threads();
 namespace torpor {
 namespace {
 
-// Outputs per call of sgemm. Fixed, because oneDNN adds in another order for other widths (seen from 512 rows on): the
-// bits must not depend on the number of threads. Narrow slices cost nothing (64 to 2048 measured alike), and converted
-// weights of a slice stay in the cache.
-constexpr std::int64_t kSlice = 64;
+// Outputs per call of sgemm. Chosen by the shape alone, because oneDNN adds in another order for other widths (seen
+// from 512 rows on): the bits must not depend on the number of threads. A wide matrix has enough slices for the
+// threads, and each call packs x anew, so they are wider there (2048 x 2048, 512 rows: 1.1x against 64; 512 and 1024 no
+// better); converted weights of a slice stay in the cache.
+std::int64_t slice_of(std::int64_t out) {
+  return out >= 2048 ? 256 : 64;
+}
 
 /// While it lives, oneDNN calls from this thread stay on this thread: the pool has its own threads. The setting belongs
 /// to the calling thread and is put back, since others (LibTorch) read it too.
@@ -43,14 +46,15 @@ std::int64_t many_rows_from(NumberFormat) {
 
 void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
                       ThreadPool& pool) {
-  const std::int64_t slices = (w.out + kSlice - 1) / kSlice;
+  const std::int64_t slice = slice_of(w.out);
+  const std::int64_t slices = (w.out + slice - 1) / slice;
   pool.parallel_for(slices, 1, [&](long begin, long end, int) {
     const OneOmpThread one;
     const bool convert = w.format != NumberFormat::f32;
-    const auto panel = hwy::AllocateAligned<float>(convert ? static_cast<std::size_t>(kSlice * w.in) : 1);
+    const auto panel = hwy::AllocateAligned<float>(convert ? static_cast<std::size_t>(slice * w.in) : 1);
     for (std::int64_t s = begin; s < end; ++s) {
-      const std::int64_t first = s * kSlice;
-      const std::int64_t count = std::min(kSlice, w.out - first);
+      const std::int64_t first = s * slice;
+      const std::int64_t count = std::min(slice, w.out - first);
       const auto* weights = reinterpret_cast<const float*>(w.row(first));
       if (convert) {
         to_f32(w.format, w.row(first), {panel.get(), static_cast<std::size_t>(count * w.in)});

@@ -142,6 +142,23 @@ void expect_flag(const JsonReader& json, std::string_view key, bool wanted, cons
                    meaning);
 }
 
+/// A setting that speaks of a norm and that no architecture here has: a model that normalises in another way.
+void refuse_other_norms(const JsonReader& json) {
+  constexpr std::array<std::string_view, 7> known = {"rms_norm_eps",
+                                                     "norm_eps",
+                                                     "layer_norm_eps",
+                                                     "layer_norm_epsilon",
+                                                     "do_layer_norm_before",
+                                                     "_remove_final_layer_norm",
+                                                     "layer_norm_elementwise_affine"};
+  for (const auto& [key, value] : json.json().items()) {
+    if (key.find("norm") == std::string::npos || value.is_null() || value == false) continue;
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      throw BadInput("{}: expected no \"{}\" in a {} model, found {}: another kind of norm is not supported",
+                     json.where(), key, json.string("model_type"), value.dump());
+  }
+}
+
 void read_activation(const JsonReader& json, const Dialect& dialect, const std::string& override_name,
                      ModelConfig& config) {
   std::string name = override_name;
@@ -318,6 +335,8 @@ ModelConfig read_huggingface_config(const Json& root, const std::string& where,
           "model, or a GGUF file",
           where, key, named ? fmt::format(" (quant_method \"{}\")", found["quant_method"].get<std::string>()) : "");
     }
+
+  refuse_other_norms(json);
 
   ModelConfig config;
   config.model_type = std::string(dialect.model_type);

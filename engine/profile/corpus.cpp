@@ -124,11 +124,7 @@ void TextCorpus::add(const fs::path& file, Fingerprint& fingerprint) {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = piece_end(text, at, kCheckedBytes);
     const std::string_view piece = text.substr(at, end - at);
-    if (const std::size_t good = text::valid_prefix(piece); good != piece.size())
-      throw BadInput(
-          "{}: expected UTF-8 text, found an invalid byte (0x{:02x}) at offset {}. Convert the file, e.g. iconv -f "
-          "latin1 -t utf-8",
-          file.string(), static_cast<unsigned char>(piece[good]), at + good);
+    text::check_utf8(piece, file.string(), at, ". Convert the file, e.g. iconv -f latin1 -t utf-8");
     fingerprint.add(piece);
     mapped->release(mapped->bytes().subspan(at, piece.size()));
     at = end;

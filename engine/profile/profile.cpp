@@ -15,8 +15,10 @@ namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 constexpr double kCettLevels[] = {0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5};
-constexpr int kSearchSteps = 10;      // halvings of [0, 1]: CETT to within 0.001
-constexpr double kNotWorthIt = 0.95;  // density from which reading the rest one by one cannot pay
+constexpr double kCettStep = 0.001;            // the search ends when CETT is known so closely
+constexpr std::int64_t kMinCettTokens = 1024;  // sampled for CETT where the text has them …
+constexpr std::int64_t kMinCettStride = 4;  // … and beyond them, no more than every fourth: the rest costs too much
+constexpr double kNotWorthIt = 0.95;        // density from which reading the rest one by one cannot pay
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -45,9 +47,11 @@ class Profiler {
     evaluate_dense();
     collect_statistics();
     const auto search_start = std::chrono::steady_clock::now();
+    measure_levels();
     choose_cett();
     measure_chosen();
-    measure_curve();
+    measure_baselines();
+    sort_curve();
     profile_.seconds_search = seconds_since(search_start);
     count_bytes();
     explain();
@@ -111,10 +115,15 @@ class Profiler {
     profile_.seconds_dense = seconds_since(start);
   }
 
+  std::int64_t cett_stride() const {
+    const std::int64_t tokens = profile_.calibration_tokens;
+    return std::max({std::int64_t{1}, std::min(kMinCettStride, tokens / kMinCettTokens),
+                     tokens / std::max<std::int64_t>(1, options_.cett_tokens)});
+  }
+
   void collect_statistics() {
     std::vector<ActivityAccumulator> accumulators;
-    const std::int64_t stride =
-        std::max<std::int64_t>(1, profile_.calibration_tokens / std::max<std::int64_t>(1, options_.cett_tokens));
+    const std::int64_t stride = cett_stride();
     for (int l = 0; l < layers_; ++l) {
       auto layer = std::make_shared<const NeuronLayer>(neuron_layer(*model_, l, true));
       accumulators.emplace_back(
@@ -193,32 +202,52 @@ class Profiler {
             .perplexity_ratio = perplexity_ratio(profile_.dense, masked)};
   }
 
+  /// Points of the curve that the reader wants whatever is chosen.
+  void measure_levels() {
+    for (const double level : kCettLevels)
+      profile_.curve.push_back(measure(level == 0 ? "exact_zeros" : "cett", level, level, rules_for(level)));
+  }
+
   void choose_cett() {
     const double value = options_.target.value;
     if (options_.target.kind == ProfileTarget::Kind::cett) {
       profile_.cett = value;
     } else if (options_.target.kind == ProfileTarget::Kind::sparsity) {
       double low = 0, high = 1;
-      for (int step = 0; step < 2 * kSearchSteps; ++step) {
+      while (high - low > kCettStep * kCettStep) {
         const double middle = (low + high) / 2;
         (calibration_sparsity(middle) < value ? low : high) = middle;
       }
       profile_.cett = high;
     } else {
-      double low = 0, high = 1;
-      std::map<std::vector<float>, bool> fits;  // by thresholds: targets that are close may choose the same
-      for (int step = 0; step < kSearchSteps; ++step) {
-        const double middle = (low + high) / 2;
-        const auto [tried, is_new] = fits.try_emplace(epsilons_for(middle));
-        if (is_new) {
-          CurvePoint point = measure("cett", middle, middle, rules_for(middle));
-          tried->second = point.perplexity_ratio.mean <= 1 + value;
-          profile_.curve.push_back(std::move(point));
-        }
-        (tried->second ? low : high) = middle;
-      }
-      profile_.cett = low;
+      search_budget(1 + value);
     }
+  }
+
+  /// The largest CETT whose perplexity is within the budget: above the last level that fits (perplexity is not quite
+  /// monotone in CETT: a level may fit where a smaller one does not), halved until it is known closely.
+  void search_budget(double most) {
+    double low = 0, high = 1;
+    std::map<std::vector<float>, bool> fits;  // by thresholds: targets that are close may choose the same
+    for (const CurvePoint& point : profile_.curve) {
+      const bool within = point.perplexity_ratio.mean <= most;
+      fits[epsilons_for(point.cett)] = within;
+      if (within)
+        low = point.cett, high = 1;
+      else
+        high = std::min(high, point.cett);
+    }
+    while (high - low > kCettStep) {
+      const double middle = (low + high) / 2;
+      const auto [tried, is_new] = fits.try_emplace(epsilons_for(middle));
+      if (is_new) {
+        CurvePoint point = measure("cett", middle, middle, rules_for(middle));
+        tried->second = point.perplexity_ratio.mean <= most;
+        profile_.curve.push_back(std::move(point));
+      }
+      (tried->second ? low : high) = middle;
+    }
+    profile_.cett = low;
   }
 
   /// The masked run whose numbers are the result.
@@ -311,9 +340,8 @@ class Profiler {
         profile_.note = "even skipping only exact zeros raised perplexity above the budget";
       else if (profile_.ratio.has_bounds() && profile_.ratio.high > most)
         profile_.note = fmt::format(
-            "the measured rise is within the budget, its 95 % interval is not (up to {:+.2f} %): more "
-            "--held-out-tokens "
-            "make it narrower",
+            "the measured rise is within the budget, its 95 % interval is not (up to {:+.2f} %): more held-out "
+            "tokens (--held-out-tokens) make it narrower",
             100 * (profile_.ratio.high - 1));
     } else if (options_.target.kind == ProfileTarget::Kind::sparsity &&
                profile_.sparsity < options_.target.value - 0.02) {
@@ -322,18 +350,17 @@ class Profiler {
     }
   }
 
-  void measure_curve() {
+  /// The rules of other papers at (nearly) the sparsities of the levels.
+  void measure_baselines() {
+    if (!options_.baselines) return;
     std::vector<double> sparsities;
-    for (const double level : kCettLevels) {
-      CurvePoint point = measure(level == 0 ? "exact_zeros" : "cett", level, level, rules_for(level));
-      if (level >= 0.1) sparsities.push_back(point.sparsity);
-      profile_.curve.push_back(std::move(point));
-    }
-    if (options_.baselines) {
-      for (const double sparsity : sparsities) {
-        if (sparsity > 0 && sparsity < 1) measure_baselines(sparsity);
-      }
-    }
+    for (std::size_t i = 0; i < std::size(kCettLevels); ++i)  // the levels are the first points of the curve
+      if (kCettLevels[i] >= 0.1) sparsities.push_back(profile_.curve[i].sparsity);
+    for (const double sparsity : sparsities)
+      if (sparsity > 0 && sparsity < 1) measure_baselines_at(sparsity);
+  }
+
+  void sort_curve() {
     std::stable_sort(profile_.curve.begin(), profile_.curve.end(), [](const CurvePoint& a, const CurvePoint& b) {
       const bool a_is_ours = a.rule == "cett" || a.rule == "exact_zeros",
                  b_is_ours = b.rule == "cett" || b.rule == "exact_zeros";
@@ -343,9 +370,8 @@ class Profiler {
     });
   }
 
-  /// The rules of other papers at (nearly) the same sparsity: TurboSparse's top-k, FAT's one threshold, CATS's per
-  /// layer.
-  void measure_baselines(double sparsity) {
+  /// TurboSparse's top-k, FAT's one threshold, CATS's per layer.
+  void measure_baselines_at(double sparsity) {
     const int k = std::clamp(static_cast<int>(std::lround((1 - sparsity) * neurons_)), 1, neurons_);
     measure_baseline("top_k", sparsity, Rules(static_cast<std::size_t>(layers_), SelectionRule(TopK{k})));
 

@@ -3,7 +3,8 @@
 //
 // 1. One pass over the calibration windows collects activity statistics (core/activity/accumulator.h).
 // 2. For one CETT target, each layer takes its largest threshold with mean CETT at or below it (Luo et al. 2024).
-// 3. The target is searched by bisection over masked runs on the held-out windows, which share nothing with step 1.
+// 3. Masked runs on the held-out windows, which share nothing with step 1, measure the price at fixed CETT levels; the
+//    target is searched above the last level that fits, by bisection.
 // 4. A last masked run under the chosen thresholds measures density, reuse, co-activation, hot and dead neurons.
 #pragma once
 
@@ -36,7 +37,7 @@ struct ProfileOptions {
   std::int64_t window = 0;  // tokens; 0: 512, or the model's context where that is shorter
   std::int64_t calibration_tokens = 65536;
   std::int64_t held_out_tokens = 32768;
-  std::int64_t cett_tokens = 8192;        // of the calibration tokens, evenly spread
+  std::int64_t cett_tokens = 8192;        // of the calibration tokens, evenly spread; about every fourth at most
   std::int64_t skipped_first_tokens = 4;  // of each window, left out of statistics: their norms are abnormal
   bool baselines = true;                  // also measure top-k, FAT and CATS at like sparsities
   bool show_progress = true;

@@ -155,7 +155,7 @@ Json to_json(const Profile& profile) {
           {"target", {{"kind", name_of(profile.options.target.kind)}, {"value", profile.options.target.value}}},
           {"dense",
            {{"loss_nats_per_token", profile.dense.loss_nats_per_token()},
-            {"loss_ci95", bounds(profile.dense.loss_interval())},
+            {"loss_nats_per_token_ci95", bounds(profile.dense.loss_interval())},
             {"perplexity", profile.dense.perplexity()},
             {"bits_per_byte", profile.dense.bits_per_byte()}}},
           {"chosen",

@@ -149,7 +149,7 @@ Section method(const Json& profile) {
   const Json& dense = field(profile, "dense");
   if (const double loss = number(dense, "loss_nats_per_token"); known(loss)) {
     std::string value = format_number(loss, 5) + " nats for a token";
-    if (const Interval i = interval(dense, "loss_ci95"); i.is_known()) {
+    if (const Interval i = interval(dense, "loss_nats_per_token_ci95"); i.is_known()) {
       value += " (95 % interval " + format_number(i.low, 5) + " to " + format_number(i.high, 5) + ")";
     }
     add_row(table, "Loss of the dense model", value);

@@ -140,6 +140,8 @@ const std::vector<BadConfig>& bad_configs() {
       {"RopeThetaNegative", "llama", {{"rope_theta", -1}}, {"rope_theta", "-1"}},
       {"PartialRotaryInLlama", "llama", {{"partial_rotary_factor", 0.5}}, {"partial_rotary_factor"}},
       {"PartialRotaryTooLarge", "nemotron", {{"partial_rotary_factor", 1.5}}, {"partial_rotary_factor", "1.5"}},
+      {"OtherNorm", "llama", {{"norm_type", "layernorm"}}, {"norm_type", "layernorm", "llama"}},
+      {"QueryKeyNorm", "llama", {{"use_qk_norm", true}}, {"use_qk_norm", "true"}},
       {"Quantised", "llama", {{"quantization_config", {{"quant_method", "gptq"}}}}, {"quantization_config", "GGUF"}},
       {"NoHiddenSize", "llama", {{"hidden_size", nullptr}}, {"hidden_size"}},
       {"HiddenSizeZero", "llama", {{"hidden_size", 0}}, {"hidden_size", "0"}},

@@ -81,9 +81,17 @@ TEST(Profile, AWiderBudgetSkipsMoreAndBothAreMet) {
     EXPECT_GT(profile.sparsity, last);
     last = profile.sparsity;
     for (const CurvePoint& point : profile.curve) {
-      if (point.rule != "cett" || point.cett <= profile.cett || point.cett > profile.cett + 0.0011) continue;
-      EXPECT_GT(point.perplexity_ratio.mean, 1 + budget) << "the search ends where the next step breaks the budget";
+      if (point.rule != "cett" || point.cett <= profile.cett) continue;
+      EXPECT_GT(point.perplexity_ratio.mean, 1 + budget) << "a CETT of " << point.cett << " was measured to fit";
     }
+    const auto thresholds_at = [&](double cett) {
+      std::vector<float> out;
+      for (const LayerProfile& layer : profile.layers) out.push_back(layer.activity.cett.threshold_for(cett).epsilon);
+      return out;
+    };
+    EXPECT_TRUE(std::any_of(profile.curve.begin(), profile.curve.end(), [&](const CurvePoint& point) {
+      return point.cett > profile.cett && thresholds_at(point.cett) == thresholds_at(profile.cett + 0.001);
+    })) << "the search ends where the next step breaks the budget";
   }
 }
 

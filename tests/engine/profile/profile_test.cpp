@@ -81,7 +81,7 @@ std::vector<SlowLayer> slow_dense_pass(TinyRun& run, std::span<const TextWindow>
 }
 
 TEST(Profile, ThresholdsAreThoseOfASlowSearchOverTheWindowsThatAreNotHeldOut) {
-  TinyRun run;
+  TinyRun run(3000);  // short enough for CETT on every token
   const Profile profile = run.profile(run.options(Kind::cett, 0.2));
   std::vector<TextWindow> held_out, calibration;
   run.split(profile, held_out, calibration);
@@ -114,6 +114,20 @@ TEST(Profile, ThresholdsAreThoseOfASlowSearchOverTheWindowsThatAreNotHeldOut) {
     EXPECT_EQ(layer.threshold.epsilon, layer.activity.cett.threshold_for(0.2).epsilon);
   }
   EXPECT_EQ(profile.cett, 0.2);
+}
+
+TEST(Profile, CettIsSampledOnAsManyTokensAsAskedForButNoMoreThanEveryFourthOfALongText) {
+  TinyRun run(10000);
+  ProfileOptions options = run.options(Kind::cett, 0.2);
+  const auto sampled_share = [&] {
+    const Profile profile = run.profile(options);
+    return static_cast<double>(profile.layers[0].activity.cett_tokens) /
+           static_cast<double>(profile.layers[0].activity.tokens);
+  };
+  ASSERT_GT(options.calibration_tokens, 4 * 1024);
+  EXPECT_NEAR(sampled_share(), 0.25, 0.01) << "of " << options.calibration_tokens;
+  options.cett_tokens = options.calibration_tokens / 20;
+  EXPECT_NEAR(sampled_share(), 0.05, 0.01);
 }
 
 TEST(Profile, CalibrationAndHeldOutWindowsShareNoTokenAndAreBothSpreadOverTheText) {

@@ -137,7 +137,7 @@ def profile(layers):
                  "calibration_tokens": 131072, "cett_tokens": 8192, "held_out_tokens": 131072, "window": 512,
                  "skipped_first_tokens": 1, "tokens_with_tiny_output": 0},
         "target": {"kind": "budget", "value": 0.01},
-        "dense": {"loss_nats_per_token": loss, "loss_ci95": [loss - 0.012, loss + 0.012], "perplexity": math.exp(loss),
+        "dense": {"loss_nats_per_token": loss, "loss_nats_per_token_ci95": [loss - 0.012, loss + 0.012], "perplexity": math.exp(loss),
                   "bits_per_byte": loss / math.log(2) / 4},
         "chosen": {"cett": 0.2, "sparsity": sparsity, "sparsity_ci95": [sparsity - 0.0018, sparsity + 0.0018],
                    "exact_zero_sparsity": zeros, "loss_nats_per_token": chosen["loss_nats_per_token"],

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Makes docs/results/prefill.{json,md}: prefill of this engine beside llama.cpp's, same files, tokens and threads, in turn.
+
+    pip install gguf numpy
+    bench/prefill/build_llama_cpp FOLDER                       # once; prints where llama-bench is
+    bench/prefill/compare.py build/bin/bench_prefill LLAMA_BENCH docs/results [--rounds 9] [--tokens 512]
+
+Models of random weights, in f32 and bf16: 12 layers of width 768, and 4 layers of width 2048 (make_model.py). In each round
+each program runs once with a pass before its clock starts; which goes first changes from round to round. A ratio is of the
+two runs of one round; above 1 this engine is faster.
+"""
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+SHAPES = {"12 x 768": [], "4 x 2048": ["--d", "2048", "--ff", "5632", "--layers", "4", "--heads", "32", "--kv-heads", "4"]}
+
+
+def output(arguments):
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def ours(program, model, tokens, threads):
+    return float(output([program, model, "--tokens", str(tokens), "--threads", str(threads), "--rounds", "1"]))
+
+
+def llama(program, model, tokens, threads):
+    lines = output([program, "-m", model, "-p", str(tokens), "-n", "0", "-t", str(threads), "-r", "1", "-o", "jsonl"])
+    return float(json.loads(lines.strip().splitlines()[-1])["avg_ts"])
+
+
+def spread(values):
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def machine():
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    best = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return {"processor": name, "instructions": best}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench_prefill")
+    parser.add_argument("llama_bench")
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--tokens", type=int, default=512)
+    a = parser.parse_args()
+
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for shape, options in SHAPES.items():
+            for number_format in ("f32", "bf16"):
+                model = pathlib.Path(name) / "model.gguf"
+                subprocess.run([sys.executable, HERE / "make_model.py", model, number_format, *options], check=True)
+                for threads in (1, 2):
+                    mine, theirs = [], []
+                    for r in range(a.rounds):
+                        sides = [(mine, ours, a.bench_prefill), (theirs, llama, a.llama_bench)]
+                        for rates, side, program in sides if r % 2 == 0 else reversed(sides):
+                            rates.append(side(program, model, a.tokens, threads))
+                    ratios = [m / t for m, t in zip(mine, theirs)]
+                    rows.append({"model": shape, "format": number_format, "threads": threads, "torpor": spread(mine),
+                                 "llama.cpp": spread(theirs), "ratio": spread(ratios)})
+                    print(f"{shape:9} {number_format:5} {threads} threads: {rows[-1]['ratio']['median']:.2f}x", flush=True)
+                model.unlink()
+
+    result = {"tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
+    a.out.mkdir(parents=True, exist_ok=True)
+    (a.out / "prefill.json").write_text(json.dumps(result, indent=1) + "\n")
+    m = result["machine"]
+    lines = ["# Prefill beside llama.cpp", "",
+             f"Tokens a second for a prompt of {a.tokens} random tokens; min, median, max of {a.rounds} rounds, both programs in turn.",
+             "Made by `bench/prefill/compare.py` (its head says how); llama.cpp from the PyPI sdist of llama-cpp-python, built for this",
+             f"machine by `bench/prefill/build_llama_cpp`. Processor: {m['processor']}; {', '.join(m['instructions'])}.", "",
+             "| model (layers x width) | format | threads | Torpor | llama.cpp | ratio: min, median, max |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        def three(key, digits):
+            return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
+        lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three('torpor', 0)} | {three('llama.cpp', 0)} | "
+                     f"{three('ratio', 2)} |")
+    (a.out / "prefill.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
