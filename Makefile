@@ -64,14 +64,14 @@ format-check: ## fail where clang-format would change something
 
 tidy: ## clang-tidy over our sources; a warning is an error
 	@scripts/setup test
-	@scripts/configure $(BUILD) TORPOR_LAB TORPOR_TESTS TORPOR_BENCH
-	@scripts/tidy $(BUILD)
+	@cmake --preset tidy >/dev/null
+	@scripts/tidy build-tidy
 
 install: all ## install below PREFIX (/usr/local)
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove the build folders
-	@rm -rf build build-engine build-debug build-asan build-tsan build-fuzz
+	@rm -rf build build-engine build-debug build-tidy build-asan build-tsan build-fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \

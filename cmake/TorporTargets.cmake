@@ -5,7 +5,7 @@ function(torpor_library name)
   add_library(torpor_${name} STATIC ${ARG_SOURCES})
   add_library(Torpor::${name} ALIAS torpor_${name})
   set_target_properties(torpor_${name} PROPERTIES EXPORT_NAME ${name}
-    UNITY_BUILD ${TORPOR_UNITY} UNITY_BUILD_BATCH_SIZE 8)
+    UNITY_BUILD ${TORPOR_UNITY} UNITY_BUILD_BATCH_SIZE 5)
   target_compile_features(torpor_${name} PUBLIC cxx_std_20)
   target_include_directories(torpor_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>

@@ -2,14 +2,15 @@
 """GPT-2 BPE encoding on one core: this project's bench_text beside the packages `tokenizers` and `tiktoken`.
 
   pip install numpy tokenizers tiktoken
-  compare.py BENCH_TEXT GPT2_FOLDER TEXT_FOLDER [--rounds 5] [--megabytes 77] [--piece 10000]
+  compare.py BENCH_TEXT GPT2_FOLDER TEXT_FOLDER [--rounds 5] [--megabytes 77] [--piece 10000] [--out docs/results]
 
 GPT2_FOLDER has vocab.json and merges.txt. All three encode the files of TEXT_FOLDER, in pieces of about --piece bytes cut
 between lines (long texts in one call slow `tokenizers` down), in turn, on one thread, round after round; ids must be equal.
 Prints MB (10^6 bytes) a CPU second min, median, max of each, and how many times faster this project is. CPU seconds, since
-other work on the machine disturbs them less. Text is in memory and tokenizers are loaded before the clock starts.
+other work on the machine disturbs them less. --out writes tokenizers.md and .json there. Text is in memory and tokenizers are loaded before the clock starts.
 """
 import argparse
+import importlib.metadata
 import os
 import pathlib
 import statistics
@@ -67,6 +68,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--megabytes", type=float, default=1e9, help="use only the first files, up to this size")
     parser.add_argument("--piece", type=int, default=10000)
+    parser.add_argument("--out", type=pathlib.Path, help="a folder for tokenizers.md and tokenizers.json")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -97,6 +99,8 @@ def main():
                 equal = True
                 offset = 0
                 ours = numpy.fromfile(ids_file, dtype=numpy.int32) if round_number == 0 else None
+                if ours is not None:
+                    tokens = len(ours)
                 for text in texts:
                     start = time.process_time()
                     ids = encode(text)
@@ -109,10 +113,36 @@ def main():
                     print(f"ids equal to {name}: {'yes' if equal and offset == len(ours) else 'NO'} ({len(ours)} tokens)")
                     if not equal or offset != len(ours):
                         raise SystemExit(1)
-    median = {name: statistics.median(values) for name, values in rates.items()}
+    ratios = {name: [mine / other for mine, other in zip(rates["torpor"], values)] for name, values in rates.items()}
     for name, values in rates.items():
-        print(f"{name:10}  MB/CPU s  min {min(values):7.1f}  median {median[name]:7.1f}  max {max(values):7.1f}   "
-              f"torpor is {median['torpor'] / median[name]:5.2f}x")
+        print(f"{name:10}  MB/CPU s  {spread(values, 1)}   torpor is faster {spread(ratios[name], 2)} times")
+    if arguments.out:
+        write_results(arguments.out, total, tokens, rates, ratios)
+
+
+def spread(values, digits):
+    return f"min {min(values):.{digits}f}  median {statistics.median(values):.{digits}f}  max {max(values):.{digits}f}"
+
+
+def write_results(folder, total, tokens, rates, ratios):
+    versions = {"tokenizers": tokenizers.__version__, "tiktoken": importlib.metadata.version("tiktoken")}
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    result = {"bytes": total, "tokens": tokens, "rounds": len(rates["torpor"]), "processor": processor, "versions": versions,
+              "megabytes_per_cpu_second": rates, "ratio": ratios}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizers.json").write_text(json.dumps(result, indent=1) + "\n")
+    page = ["# Tokenizers: encoding speed", "",
+            f"GPT-2 byte-level BPE of {total / 1e6:.0f} MB of English novels ({tokens:,} tokens) on one core, megabytes (10^6 bytes) a CPU second,",
+            f"{len(rates['torpor'])} rounds in turn; the ids of all three are equal. Made by `bench/text/compare.py` (its head says how).",
+            f"Processor: {processor}.", "",
+            "| | MB/CPU s: min, median, max | how many times faster Torpor is: min, median, max |", "|---|---|---|"]
+    for name, values in rates.items():
+        def three(numbers, digits):
+            return " ".join(f"{f(numbers):.{digits}f}" for f in (min, statistics.median, max))
+        times = "" if name == "torpor" else three(ratios[name], 2)
+        page.append(f"| {name} {versions.get(name, '')} | {three(values, 1)} | {times} |")
+    (folder / "tokenizers.md").write_text("\n".join(page) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@
 
 #include "core/base/error.h"
 #include "engine/models/architecture.h"
+#include "engine/models/config_limits.h"
 
 namespace torpor {
 namespace {
-
-constexpr std::int64_t kMaxSize = std::int64_t{1} << 30, kMaxWidth = 1 << 20, kMaxHeads = 1 << 14, kMaxLayers = 1 << 14;
 
 /// Keys below "<architecture>.".
 class Keys {

@@ -6,13 +6,10 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "engine/models/config_limits.h"
 
 namespace torpor {
 namespace {
-
-// Upper bounds of what is read, so that nothing computed from it overflows or allocates much; check_config has the
-// rest.
-constexpr std::int64_t kMaxSize = std::int64_t{1} << 30, kMaxWidth = 1 << 20, kMaxHeads = 1 << 14, kMaxLayers = 1 << 14;
 
 /// How one model_type names its settings and what transformers assumes where they are absent.
 struct Dialect {

@@ -19,7 +19,7 @@ namespace {
 // Text is tokenised in pieces of this size: large enough that a cut between two pieces is rare, small enough to stay in
 // the cache.
 constexpr std::size_t kPieceBytes = std::size_t{1} << 16;
-constexpr std::size_t kReadAround = std::size_t{1} << 16;  // what Linux maps beside a page that is touched
+constexpr std::size_t kReadAround = std::size_t{2} << 20;  // what Linux maps at most beside a page that is touched
 constexpr std::size_t kCheckedBytes = std::size_t{4} << 20;
 
 // Tokens are shorter than this many bytes on average in every real vocabulary; only used to size reads.
@@ -183,11 +183,13 @@ TextCorpus TextCorpus::open(const fs::path& path) {
 void for_each_window(const TextCorpus& corpus, const Tokenizer& tokenizer, int vocab_size, std::int64_t window,
                      const std::function<bool(TextWindow)>& visit) {
   if (window < 2) throw InvalidArgument("[for_each_window] expected a window of at least 2 tokens, got {}", window);
-  for (const std::string_view document : corpus.documents()) {
+  for (std::size_t index = 0; index < corpus.documents().size(); ++index) {
+    const std::string_view document = corpus.documents()[index];
     WindowCutter cutter(tokenizer, vocab_size, window);
     for (std::size_t at = 0; at < document.size();) {
       const std::size_t end = piece_end(document, at, kPieceBytes);
       if (!cutter.append(document.substr(at, end - at), visit)) return;
+      corpus.release(index, at, end);
       at = end;
     }
     if (!cutter.finish(visit)) return;
