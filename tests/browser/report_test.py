@@ -70,11 +70,19 @@ class Report(unittest.TestCase):
         return b
 
     def scroll_through(self, b):
-        """Charts are drawn when they come into view."""
-        for figure in b.find_elements(By.CSS_SELECTOR, "figure.chart"):
-            b.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", figure)
-            time.sleep(0.12)
-        b.execute_script("scrollTo(0, 0)")
+        """Charts are drawn when they come into view: in the frame after the one that shows them."""
+        b.execute_async_script("""
+const done = arguments[0], frame = () => new Promise(f => requestAnimationFrame(() => requestAnimationFrame(f)));
+(async () => {
+  for (const figure of document.querySelectorAll('figure.chart')) {
+    figure.scrollIntoView({block: 'center', behavior: 'instant'});
+    await frame();
+  }
+  scrollTo(0, 0);
+  await frame();
+  done();
+})();
+""")
 
     def shoot(self, b, name):
         picture = b.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
