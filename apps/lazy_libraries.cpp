@@ -1,10 +1,8 @@
-// oneDNN and Highway, loaded when they are first used. Linked the ordinary way they would cost every start of the
-// program about 7 ms (oneDNN: 33,000 relocations in 40 MB; Highway: its initialiser measures a timer), `torpor
-// --version` included. The functions below stand in for the ones that the library calls, so that the linker, told
-// --as-needed, drops the two libraries; the first call opens the real one. A function that is missing here costs
-// nothing but the gain: the library is then linked as before.
+// Highway, loaded when it is first used. Linked the ordinary way it would cost every start of the program a millisecond
+// (its initialiser measures a timer), `torpor --version` included. The functions below stand in for the ones that the
+// library calls, so that the linker, told --as-needed, drops it; the first call opens the real one. A function that is
+// missing here costs nothing but the gain: the library is then linked as before.
 #include <dlfcn.h>
-#include <oneapi/dnnl/dnnl.h>
 
 #include <hwy/aligned_allocator.h>
 #include <hwy/targets.h>
@@ -31,25 +29,12 @@ class Library {
   void* handle_;
 };
 
-const Library& onednn() {
-  static const Library library(TORPOR_ONEDNN_FILE);
-  return library;
-}
-
 const Library& highway() {
   static const Library library(TORPOR_HIGHWAY_FILE);
   return library;
 }
 
 }  // namespace
-
-// Their visibility is the headers' choice; no shared library on the command line refers to them, so they stay inside.
-extern "C" dnnl_status_t dnnl_sgemm(char transa, char transb, dnnl_dim_t M, dnnl_dim_t N, dnnl_dim_t K, float alpha,
-                                    const float* A, dnnl_dim_t lda, const float* B, dnnl_dim_t ldb, float beta,
-                                    float* C, dnnl_dim_t ldc) {
-  static auto* const real = onednn().find<decltype(dnnl_sgemm)>("dnnl_sgemm");
-  return real(transa, transb, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
-}
 
 namespace hwy {
 

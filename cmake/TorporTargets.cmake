@@ -18,6 +18,16 @@ function(torpor_library name)
   set_property(GLOBAL APPEND PROPERTY TORPOR_LIBRARIES torpor_${name})
 endfunction()
 
+# torpor_soname(OUT LIBRARY): the name by which programs ask for a shared library, libx.so.<major>; empty if not found.
+function(torpor_soname out library)
+  set(name "")
+  if(library)
+    file(REAL_PATH "${library}" real)
+    string(REGEX MATCH "[^/]+\\.so\\.[0-9]+" name "${real}")
+  endif()
+  set(${out} "${name}" PARENT_SCOPE)
+endfunction()
+
 # torpor_test(NAME SOURCES … [LIBS …] [LABELS …] [TIMEOUT s]): a GoogleTest program test_NAME; each TEST is one ctest
 # entry. Label "fast": part of the one-minute tier, also run under the address and undefined-behaviour sanitizers. Label
 # "threads": also run under the thread sanitizer. Tests find small committed files under TORPOR_SOURCE_DIR and larger data

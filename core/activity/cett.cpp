@@ -25,24 +25,39 @@ void token_tail(std::span<const float> a, std::span<const float> m, std::span<co
                 TailScratch& scratch, TokenTail& out) {
   out.steps.clear();
   out.output_norm = 0;
-  // Counting sort of the neurons by bucket.
-  auto& count = scratch.count;
-  count.assign(MagnitudeGrid::kBuckets + 1, 0);
-  for (const float x : m) ++count[static_cast<std::size_t>(MagnitudeGrid::bucket(x)) + 1];
-  out.zeros = count[1];
-  for (std::size_t k = 1; k < count.size(); ++k) count[k] += count[k - 1];
-  scratch.order.resize(m.size());
+  // Counting sort of the neurons by bucket, over the buckets that occur: with few neurons a token, the grid is the
+  // larger.
+  std::vector<std::int32_t>& bucket = scratch.bucket;
+  bucket.resize(m.size());
+  std::int32_t lowest = MagnitudeGrid::kBuckets, highest = -1, zeros = 0;
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    const std::int32_t k = MagnitudeGrid::bucket(m[i]);
+    bucket[i] = k;
+    zeros += static_cast<std::int32_t>(k == 0);
+    if (k == 0) continue;
+    lowest = std::min(lowest, k);
+    highest = std::max(highest, k);
+  }
+  out.zeros = zeros;
+  if (highest < lowest) return;
+  std::vector<std::int32_t>& end_of = scratch.count;  // of bucket lowest + k, once it is filled
+  end_of.assign(static_cast<std::size_t>(highest - lowest) + 2, 0);
+  for (const std::int32_t k : bucket)
+    if (k != 0) ++end_of[static_cast<std::size_t>(k - lowest) + 1];
+  for (std::size_t k = 1; k < end_of.size(); ++k) end_of[k] += end_of[k - 1];
   std::vector<std::int32_t>& order = scratch.order;
-  for (std::size_t i = 0; i < m.size(); ++i)
-    order[static_cast<std::size_t>(count[static_cast<std::size_t>(MagnitudeGrid::bucket(m[i]))]++)] =
-        static_cast<std::int32_t>(i);
+  order.resize(m.size() - static_cast<std::size_t>(zeros));
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    if (bucket[i] == 0) continue;
+    std::int32_t& place = end_of[static_cast<std::size_t>(bucket[i] - lowest)];
+    order[static_cast<std::size_t>(place++)] = static_cast<std::int32_t>(i);
+  }
 
   scratch.sum.assign(static_cast<std::size_t>(width), 0.F);
-  for (std::size_t begin = static_cast<std::size_t>(out.zeros); begin < order.size();) {
+  for (std::size_t begin = 0; begin < order.size();) {
     TailStep step;
-    step.bucket = MagnitudeGrid::bucket(m[static_cast<std::size_t>(order[begin])]);
-    const auto end =
-        static_cast<std::size_t>(count[static_cast<std::size_t>(step.bucket)]);  // moved to the bucket's end
+    step.bucket = bucket[static_cast<std::size_t>(order[begin])];
+    const auto end = static_cast<std::size_t>(end_of[static_cast<std::size_t>(step.bucket - lowest)]);
     for (std::size_t k = begin; k < end; ++k) {
       const double x = m[static_cast<std::size_t>(order[k])];
       step.mass += x * x;

@@ -41,7 +41,7 @@ struct TokenTail {
 
 /// Working memory of token_tail. One thread at a time.
 struct TailScratch {
-  std::vector<std::int32_t> count, order;
+  std::vector<std::int32_t> bucket, count, order;
   std::vector<float> sum;
 };
 

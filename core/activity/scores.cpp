@@ -88,10 +88,8 @@ double normal_quantile(double p) {
   return x;
 }
 
-double statistical_threshold(std::span<const float> scores, std::int64_t k) {
-  if (k < 1) throw InvalidArgument("[statistical_threshold] expected k >= 1, got k={}, n={}", k, scores.size());
-  const auto n = static_cast<std::int64_t>(scores.size());
-  if (k >= n) return -std::numeric_limits<double>::infinity();
+ScoreMoments score_moments(std::span<const float> scores) {
+  if (scores.empty()) throw InvalidArgument("[score_moments] expected at least one score, got none");
   // Deviations from the first score, so that a large common offset costs no digits.
   const double origin = scores[0];
   double sum = 0, squares = 0;
@@ -100,10 +98,18 @@ double statistical_threshold(std::span<const float> scores, std::int64_t k) {
     sum += x;
     squares += x * x;
   }
-  const double count = static_cast<double>(n);
+  const auto count = static_cast<double>(scores.size());
   const double mean = sum / count;
-  const double variance = std::max(0.0, (squares - sum * mean) / (count - 1));
-  return origin + mean + std::sqrt(variance) * normal_quantile(1 - static_cast<double>(k) / count);
+  const double variance = scores.size() < 2 ? 0 : std::max(0.0, (squares - sum * mean) / (count - 1));
+  return {origin + mean, std::sqrt(variance)};
+}
+
+double statistical_threshold(std::span<const float> scores, std::int64_t k) {
+  if (k < 1) throw InvalidArgument("[statistical_threshold] expected k >= 1, got k={}, n={}", k, scores.size());
+  const auto n = static_cast<std::int64_t>(scores.size());
+  if (k >= n) return -std::numeric_limits<double>::infinity();
+  const ScoreMoments m = score_moments(scores);
+  return m.mean + m.deviation * normal_quantile(1 - static_cast<double>(k) / static_cast<double>(n));
 }
 
 std::vector<std::int32_t> magnitude_ranks(std::span<const float> a) {

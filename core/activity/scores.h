@@ -31,6 +31,14 @@ std::int64_t dormant_count(std::span<const double> scores, double tau);
 /// Throws InvalidArgument outside.
 double normal_quantile(double p);
 
+struct ScoreMoments {
+  double mean = 0;
+  double deviation = 0;  // of the sample, n - 1; 0 for a single score
+};
+
+/// Summed in f64. Throws InvalidArgument for no scores.
+ScoreMoments score_moments(std::span<const float> scores);
+
 /// Statistical top-k (You et al. 2025; spark.md 2.3): mean + std * Q(1 - k / n), std with n - 1. About k of n scores
 /// lie above it if they are normal. k >= n keeps all: -infinity. scores: [n], finite. Cost: one pass. Throws
 /// InvalidArgument for k < 1.

@@ -1,18 +1,11 @@
 #include "engine/kernels/many_rows.h"
 
-#include <oneapi/dnnl/dnnl.h>
-
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "engine/kernels/onednn.h"
 
 #include <hwy/aligned_allocator.h>
-
-// The OpenMP run-time library that oneDNN itself uses; <omp.h> would be another compiler's under clang.
-extern "C" {
-void omp_set_num_threads(int threads);
-int omp_get_max_threads();
-}
 
 namespace torpor {
 namespace {
@@ -26,15 +19,18 @@ std::int64_t slice_of(std::int64_t out) {
 }
 
 /// While it lives, oneDNN calls from this thread stay on this thread: the pool has its own threads. The setting belongs
-/// to the calling thread and is put back, since others (LibTorch) read it too.
+/// to the calling thread and is put back, since others may read it too.
 class OneOmpThread {
  public:
-  OneOmpThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneOmpThread() { omp_set_num_threads(before_); }
+  explicit OneOmpThread(const OneDnn& library) : library_(library), before_(library.max_threads()) {
+    library_.set_num_threads(1);
+  }
+  ~OneOmpThread() { library_.set_num_threads(before_); }
   OneOmpThread(const OneOmpThread&) = delete;
   OneOmpThread& operator=(const OneOmpThread&) = delete;
 
  private:
+  const OneDnn& library_;
   int before_;
 };
 
@@ -46,10 +42,11 @@ std::int64_t many_rows_from(NumberFormat) {
 
 void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
                       ThreadPool& pool) {
+  const OneDnn& library = onednn();
   const std::int64_t slice = slice_of(w.out);
   const std::int64_t slices = (w.out + slice - 1) / slice;
   pool.parallel_for(slices, 1, [&](long begin, long end, int) {
-    const OneOmpThread one;
+    const OneOmpThread one(library);
     const bool convert = w.format != NumberFormat::f32;
     const auto panel = hwy::AllocateAligned<float>(convert ? static_cast<std::size_t>(slice * w.in) : 1);
     for (std::int64_t s = begin; s < end; ++s) {
@@ -62,7 +59,7 @@ void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, 
       }
       // Row-major: y[rows, count] = x[rows, in] * weights[count, in]^T
       const dnnl_status_t status =
-          dnnl_sgemm('N', 'T', rows, count, w.in, 1.0F, x, w.in, weights, w.in, 0.0F, y + first, w.out);
+          library.sgemm('N', 'T', rows, count, w.in, 1.0F, x, w.in, weights, w.in, 0.0F, y + first, w.out);
       if (status != dnnl_success)
         throw IoError("oneDNN refused a matrix product of {} x {} by {} (status {})", rows, w.in, count,
                       static_cast<int>(status));

@@ -172,7 +172,8 @@ Section meaning(const Json& profile, const Json&) {
         Note::Tone::warning,
         "The target, " + goal_in_words(profile) + ", could not be met; the nearest setting that was found is shown."});
   }
-  if (const std::string note = text(chosen, "note"); !note.empty()) {
+  if (std::string note = text(chosen, "note"); !note.empty()) {
+    if (note[0] >= 'a' && note[0] <= 'z') note[0] = static_cast<char>(note[0] - 'a' + 'A');
     out.blocks.push_back(Note{Note::Tone::information, literal(note)});
   }
   for (const Json& warning : list(profile, "warnings")) {

@@ -91,7 +91,9 @@ TEST(WordCache, KeysTellWordsApartAndReadNothingBeyond) {
     const auto wide = WordCache::key_of(std::string_view(text).substr(0, length), text.size());
     const std::string alone = text.substr(0, length);
     EXPECT_EQ(wide, WordCache::key_of(alone, length)) << length;
-    if (length < WordCache::kMaxBytes) EXPECT_FALSE(wide == WordCache::key_of(alone + '\0', length + 1)) << length;
+    if (length < WordCache::kMaxBytes) {
+      EXPECT_FALSE(wide == WordCache::key_of(alone + '\0', length + 1)) << length;
+    }
   }
 }
 
