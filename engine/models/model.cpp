@@ -41,16 +41,6 @@ std::vector<float> to_vector(const TensorView& tensor) {
   return values;
 }
 
-float embedding_scale_as_stored(float scale, NumberFormat format) {
-  // transformers casts the scale to the weights' type: 48 stays 48, sqrt(3072) = 55.4256 becomes 55.5 in bf16.
-  if (format != NumberFormat::bf16 && format != NumberFormat::f16) return scale;
-  std::array<std::byte, 2> rounded;
-  from_f32({&scale, 1}, format, rounded.data());
-  float result = 0;
-  to_f32(format, rounded.data(), {&result, 1});
-  return result;
-}
-
 }  // namespace
 
 /// Turns bound tensors into a Model.

@@ -110,4 +110,13 @@ ModelFiles open_model_files(const fs::path& path, const std::string& activation_
                  path.string(), extension.string());
 }
 
+float embedding_scale_as_stored(float scale, NumberFormat format) {
+  if (format != NumberFormat::bf16 && format != NumberFormat::f16) return scale;
+  std::array<std::byte, 2> rounded;
+  from_f32({&scale, 1}, format, rounded.data());
+  float result = 0;
+  to_f32(format, rounded.data(), {&result, 1});
+  return result;
+}
+
 }  // namespace torpor

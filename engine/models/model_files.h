@@ -39,6 +39,10 @@ struct BoundTensor {
   bool transposed = false;           // stored [in, out]
 };
 
+/// transformers casts Gemma's embedding scale to the weights' type: 48 stays 48, sqrt(3072) = 55.4256 becomes 55.5 in
+/// bf16.
+float embedding_scale_as_stored(float scale, NumberFormat format);
+
 /// Finds every tensor of the model and checks shapes and formats. May set config.gated (Llama files without up_proj).
 /// With tied embeddings a second copy of the embedding is bound too if the files have one: the caller compares.
 /// Throws BadInput naming the tensor: missing, of another shape, of a type that is no weight, or not part of this
