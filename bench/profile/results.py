@@ -99,9 +99,9 @@ def main():
     lines += ["", "Both models are gated with SiLU: no neuron is exactly zero, and about four tenths of them can be left out for one per cent. The "
               "Sparsing Law reports six tenths for SiLU at the same price (CETT-PPL-1 %, activation ratios of 38 to 41 %), for models a thousand times larger and "
               "trained to their limit, and over nine tenths for ReLU.", "",
-              "*Statistics, × evaluation*: time of a pass that collects the statistics over that of plain evaluation, a token. With a hundred stories most "
-              "calibration tokens are also sampled for CETT (8192 tokens, the default), which costs a second down projection each; with a thousand, "
-              "a share of them: that is the usual case. The wanted limit is 1.3.", "", "## Memory against the text's length", "",
+              "*Statistics, × evaluation*: time of a pass that collects the statistics over that of plain evaluation, a token. CETT costs a "
+              "second down projection for each token that is sampled for it: about 8192 of the calibration tokens, of a short text about every fourth. "
+              "The wanted limit is 1.3.", "", "## Memory against the text's length", "",
               "| text | peak of memory |", "|---|---|"]
     lines += [f"| {m['text_mb']:.1f} MB | {m['peak_memory_mb']:.0f} MB |" for m in memory]
     lines += ["", "The text is mapped and checked piece by piece, and sampled; pages that were read are given back.", ""]
