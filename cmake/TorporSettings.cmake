@@ -24,9 +24,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   if(TORPOR_CCACHE)
     target_compile_options(torpor_settings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
   endif()
-  # GCC 12 warns about code inside its own standard library when it inlines strings and vectors (PR 105651, 105329).
+  # GCC 12 warns about code inside its own standard library when it inlines strings, vectors and variants (PR 105651, 105329,
+  # 105562).
   target_compile_options(torpor_settings INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict -Wno-array-bounds -Wno-stringop-overflow>)
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict -Wno-array-bounds -Wno-stringop-overflow -Wno-maybe-uninitialized>)
 endif()
 if(TORPOR_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
@@ -39,7 +40,4 @@ endif()
 if(TORPOR_SANITIZE)
   target_compile_options(torpor_settings INTERFACE -fsanitize=${TORPOR_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(torpor_settings INTERFACE -fsanitize=${TORPOR_SANITIZE})
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # with its sanitizers it takes what they initialise for uninitialised (PR 105562)
-    target_compile_options(torpor_settings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
-  endif()
 endif()

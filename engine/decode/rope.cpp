@@ -22,14 +22,22 @@ float scale_llama3(const ModelConfig& config, float frequency) {
 
 std::vector<float> rope_frequencies(const ModelConfig& config) {
   if (config.positions != Positions::rope) return {};
-  std::vector<float> frequencies(static_cast<std::size_t>((config.rope_dims + 1) / 2));
-  for (std::size_t i = 0; i < frequencies.size(); ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.rope_dims);
-    float frequency = 1 / std::pow(config.rope_theta, exponent);
-    if (config.rope_scaling == RopeScaling::linear) frequency /= config.rope_factor;
-    if (config.rope_scaling == RopeScaling::llama3) frequency = scale_llama3(config, frequency);
-    if (!config.rope_frequency_divisors.empty()) frequency /= config.rope_frequency_divisors[i];
-    frequencies[i] = frequency;
+  std::vector<float> frequencies;
+  const auto ladder = [&](int dims) {
+    for (int i = 0; i < (dims + 1) / 2; ++i) {
+      const float exponent = static_cast<float>(2 * i) / static_cast<float>(dims);
+      float frequency = 1 / std::pow(config.rope_theta, exponent);
+      if (config.rope_scaling == RopeScaling::linear) frequency /= config.rope_factor;
+      if (config.rope_scaling == RopeScaling::llama3) frequency = scale_llama3(config, frequency);
+      if (!config.rope_frequency_divisors.empty()) frequency /= config.rope_frequency_divisors[frequencies.size()];
+      frequencies.push_back(frequency);
+    }
+  };
+  if (const int predictor = config.spark.attention_predictor; predictor > 0) {
+    ladder(predictor);
+    ladder(config.head_dim - predictor);
+  } else {
+    ladder(config.rope_dims);
   }
   return frequencies;
 }

@@ -11,7 +11,8 @@ namespace torpor {
 
 /// Angle per position of each rotated pair: theta^(-2i/dims), scaled. [ceil(rope_dims / 2)]; empty for learned
 /// positions. linear: divided by rope_factor. llama3: long waves divided by rope_factor, short ones kept, between them
-/// a blend.
+/// a blend. Spark attention turns its predictor values and the others apart: the pairs of the first, then of the
+/// second.
 std::vector<float> rope_frequencies(const ModelConfig& config);
 
 /// Cosines and sines of `positions`: [positions, pairs] each.

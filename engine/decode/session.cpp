@@ -10,6 +10,7 @@
 #include "core/base/interrupt.h"
 #include "engine/decode/kv_cache.h"
 #include "engine/decode/rope.h"
+#include "engine/kernels/spark.h"
 
 namespace torpor {
 namespace {
@@ -146,6 +147,10 @@ struct Session::State {
     grow(mixed, config.query_width());
     grow(neurons, config.d_ff);
     if (config.gated) grow(ups, config.d_ff);
+    if (config.spark.ffn()) {
+      grow(leading, config.spark.ffn_predictor);
+      grow(others, config.d_model - config.spark.ffn_predictor);
+    }
     grow(cosines, static_cast<std::int64_t>(frequencies.size()));
     grow(sines, static_cast<std::int64_t>(frequencies.size()));
   }
@@ -215,8 +220,13 @@ struct Session::State {
       const auto bytes = static_cast<std::size_t>((end - begin) * kv_width) * sizeof(float);
       std::memcpy(keys + start * kv_width, new_keys.data() + begin * kv_width, bytes);
       std::memcpy(values + start * kv_width, new_values.data() + begin * kv_width, bytes);
-      attention(shape, queries.data() + begin * config.query_width(), end - begin, start, keys, values, kv_width,
-                mixed.data() + begin * config.query_width(), pool);
+      const float* const q = queries.data() + begin * config.query_width();
+      float* const to = mixed.data() + begin * config.query_width();
+      if (config.spark.attention())
+        spark_attention({shape, config.spark.attention_predictor, config.spark.attention_active}, q, end - begin, start,
+                        keys, values, kv_width, to, pool);
+      else
+        attention(shape, q, end - begin, start, keys, values, kv_width, to, pool);
       begin = end;
     }
     linear(weights.output, mixed.data(), rows, weights.output_bias, out, pool);
@@ -224,20 +234,43 @@ struct Session::State {
 
   void turn() {
     const auto pairs = static_cast<std::int64_t>(frequencies.size());
-    const RopeLayout query_layout{config.n_heads, config.head_dim, static_cast<int>(pairs), config.rope_interleaved};
-    RopeLayout key_layout = query_layout;
-    key_layout.heads = config.n_kv_heads;
+    const int predictor = config.spark.attention_predictor;  // turned apart from the rest of the head, if any
+    const auto turn_part = [&](int from, int first_pair, int count, std::int64_t r) {
+      const RopeLayout query_layout{config.n_heads, config.head_dim, count, config.rope_interleaved};
+      RopeLayout key_layout = query_layout;
+      key_layout.heads = config.n_kv_heads;
+      const float* const cosine = cosines.data() + r * pairs + first_pair;
+      const float* const sine = sines.data() + r * pairs + first_pair;
+      rotate(query_layout, cosine, sine, queries.data() + r * config.query_width() + from);
+      rotate(key_layout, cosine, sine, new_keys.data() + r * config.kv_width() + from);
+    };
     for_rows(config.query_width() + config.kv_width(), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) {
-        const float* const cosine = cosines.data() + r * pairs;
-        const float* const sine = sines.data() + r * pairs;
-        rotate(query_layout, cosine, sine, queries.data() + r * config.query_width());
-        rotate(key_layout, cosine, sine, new_keys.data() + r * config.kv_width());
+        const int first_part = predictor > 0 ? predictor / 2 : static_cast<int>(pairs);
+        turn_part(0, 0, first_part, r);
+        if (predictor > 0) turn_part(predictor, first_part, static_cast<int>(pairs) - first_part, r);
       }
     });
   }
 
-  void feed_forward(int layer, const FfnWeights& weights, const float* in, float* out) {
+  /// Spark: the predictor scores all neurons from the leading values of the input; `up` reads the others.
+  void spark_neurons(const FfnWeights& weights, const float* in) {
+    const std::int64_t d = config.d_model, r = config.spark.ffn_predictor;
+    if (r == 0) {
+      linear(weights.gate, in, rows, {}, neurons.data(), pool);
+      linear(weights.up, in, rows, {}, ups.data(), pool);
+    } else {
+      for (std::int64_t row = 0; row < rows; ++row) {
+        std::memcpy(leading.data() + row * r, in + row * d, static_cast<std::size_t>(r) * sizeof(float));
+        std::memcpy(others.data() + row * (d - r), in + row * d + r, static_cast<std::size_t>(d - r) * sizeof(float));
+      }
+      linear(weights.gate, leading.data(), rows, {}, neurons.data(), pool);
+      linear(weights.up, others.data(), rows, {}, ups.data(), pool);
+    }
+    spark_activate(config.activation, config.spark.ffn_active, neurons.data(), ups.data(), rows, config.d_ff, pool);
+  }
+
+  void dense_neurons(const FfnWeights& weights, const float* in) {
     if (config.gated) {
       linear(weights.gate, in, rows, weights.gate_bias, neurons.data(), pool);
       linear(weights.up, in, rows, weights.up_bias, ups.data(), pool);
@@ -255,6 +288,13 @@ struct Session::State {
       else
         activate(config.activation, values, count);
     });
+  }
+
+  void feed_forward(int layer, const FfnWeights& weights, const float* in, float* out) {
+    if (config.spark.ffn())
+      spark_neurons(weights, in);
+    else
+      dense_neurons(weights, in);
     if (hook) {
       const auto from = static_cast<std::size_t>(first), count = static_cast<std::size_t>(rows);
       hook({.layer = layer,
@@ -376,7 +416,7 @@ struct Session::State {
 
   // The pass: rows [first, first + rows) of the call. Buffers only grow: [rows, width].
   std::int64_t first = 0, rows = 0;
-  std::vector<float> x, h, update, queries, new_keys, new_values, mixed, neurons, ups, cosines, sines;
+  std::vector<float> x, h, update, queries, new_keys, new_values, mixed, neurons, ups, leading, others, cosines, sines;
   std::vector<float> logits;
 };
 

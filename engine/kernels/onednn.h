@@ -1,6 +1,6 @@
 // oneDNN's matrix product, opened when it is first used. Linked the ordinary way it would cost every start of a program
-// 6 ms (33,000 relocations in 40 MB); and LibTorch exports the names of its own, newer oneDNN, which lacks the function, so
-// that in a program with both the wrong one would be called. Internal.
+// 6 ms (33,000 relocations in 40 MB); and LibTorch exports the names of its own, newer oneDNN, which lacks the
+// function, so that in a program with both the wrong one would be called. Internal.
 #pragma once
 
 #include <oneapi/dnnl/dnnl.h>

@@ -36,6 +36,15 @@ bool affine(const ModelConfig& c) {
 bool final_affine(const ModelConfig& c) {
   return c.final_norm && c.norm_affine;
 }
+bool spark_ffn(const ModelConfig& c) {
+  return c.spark.ffn_predictor > 0;
+}
+bool dense_ffn(const ModelConfig& c) {
+  return c.spark.ffn_predictor == 0;
+}
+bool norm_after(const ModelConfig& c) {
+  return c.norm_after;
+}
 bool projected(const ModelConfig& c) {
   return c.d_embedding != c.d_model;
 }
@@ -191,6 +200,43 @@ Rules gemma2_norms() {
        .out = Axis::model,
        .in = Axis::none},
   };
+}
+
+// Names as Gemma 2's; the FFN has a predictor in the gate's place, or, to compare with, Gemma 2's gate.
+Rules spark_block() {
+  Rules norms = gemma2_norms();
+  norms[0].weight = norms[2].weight = norm_after;
+  return norms + Rules{
+                     {.part = Part::gate,
+                      .huggingface = "layers.{}.mlp.predictor",
+                      .gguf = "",
+                      .out = Axis::ff,
+                      .in = Axis::ffn_predictor,
+                      .weight = spark_ffn},
+                     {.part = Part::up,
+                      .huggingface = "layers.{}.mlp.up_proj",
+                      .gguf = "",
+                      .out = Axis::ff,
+                      .in = Axis::ffn_rest,
+                      .weight = spark_ffn},
+                     {.part = Part::gate,
+                      .huggingface = "layers.{}.mlp.gate_proj",
+                      .gguf = "",
+                      .out = Axis::ff,
+                      .in = Axis::model,
+                      .weight = dense_ffn},
+                     {.part = Part::up,
+                      .huggingface = "layers.{}.mlp.up_proj",
+                      .gguf = "",
+                      .out = Axis::ff,
+                      .in = Axis::model,
+                      .weight = dense_ffn},
+                     {.part = Part::down,
+                      .huggingface = "layers.{}.mlp.down_proj",
+                      .gguf = "",
+                      .out = Axis::model,
+                      .in = Axis::ff},
+                 };
 }
 
 Rules gpt2() {
@@ -363,6 +409,7 @@ std::vector<Architecture> make_table() {
       {"nemotron", "nemotron", llama_prefixes, llama + llama_ungated_ffn(), llama_buffers},
       {"gemma2", "gemma2", llama_prefixes, llama_ends() + llama_attention() + gemma2_norms() + llama_gated_ffn(),
        llama_buffers},
+      {"spark", "", llama_prefixes, llama_ends() + llama_attention() + spark_block(), {}},
       {"gpt2", "gpt2", {"transformer.", ""}, gpt2(), {"attn.bias", "attn.masked_bias"}},
       {"opt", "", {"model.decoder.", "decoder.", ""}, opt(), {}},
   };
@@ -397,6 +444,10 @@ std::int64_t size_of(Axis axis, const ModelConfig& c) {
       return std::int64_t{c.context_length} + c.position_offset;
     case Axis::rope_pairs:
       return (c.rope_dims + 1) / 2;
+    case Axis::ffn_predictor:
+      return c.spark.ffn_predictor;
+    case Axis::ffn_rest:
+      return c.d_model - c.spark.ffn_predictor;
   }
   return 0;
 }

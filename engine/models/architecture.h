@@ -49,6 +49,8 @@ enum class Axis : std::uint8_t {
   embedding,
   positions,
   rope_pairs,
+  ffn_predictor,  // leading values of the FFN's input that score neurons (Spark)
+  ffn_rest,       // the others
 };
 std::int64_t size_of(Axis axis, const ModelConfig& config);
 

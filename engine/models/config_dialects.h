@@ -24,23 +24,23 @@ struct Dialect {
 };
 
 inline constexpr Dialect kLlama{.model_type = "llama",
-                         .layers = "num_hidden_layers",
-                         .d_model = "hidden_size",
-                         .d_ff = "intermediate_size",
-                         .heads = "num_attention_heads",
-                         .kv_heads = "num_key_value_heads",
-                         .context = "max_position_embeddings",
-                         .activation = "hidden_act",
-                         .eps = "rms_norm_eps",
-                         .default_activation = "silu",
-                         .default_eps = 1e-6,
-                         .tied_by_default = false,
-                         .default_kv_heads = 0,
-                         .default_head_dim = 0,
-                         .gated = true,
-                         .norm = Norm::rms,
-                         .norm_weight_offset = 0,
-                         .positions = Positions::rope};
+                                .layers = "num_hidden_layers",
+                                .d_model = "hidden_size",
+                                .d_ff = "intermediate_size",
+                                .heads = "num_attention_heads",
+                                .kv_heads = "num_key_value_heads",
+                                .context = "max_position_embeddings",
+                                .activation = "hidden_act",
+                                .eps = "rms_norm_eps",
+                                .default_activation = "silu",
+                                .default_eps = 1e-6,
+                                .tied_by_default = false,
+                                .default_kv_heads = 0,
+                                .default_head_dim = 0,
+                                .gated = true,
+                                .norm = Norm::rms,
+                                .norm_weight_offset = 0,
+                                .positions = Positions::rope};
 
 constexpr Dialect like_llama(std::string_view model_type, auto change) {
   Dialect dialect = kLlama;
@@ -75,6 +75,12 @@ inline constexpr std::array kDialects{
                  d.tied_by_default = true;
                  d.default_kv_heads = 4;
                  d.default_head_dim = 256;
+                 d.norm_weight_offset = 1;
+               }),
+    like_llama("spark",  // our own: docs/papers/spark.md
+               [](Dialect& d) {
+                 d.default_activation = "gelu_pytorch_tanh";
+                 d.tied_by_default = true;
                  d.norm_weight_offset = 1;
                }),
     Dialect{.model_type = "gpt2",

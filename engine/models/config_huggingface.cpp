@@ -17,7 +17,8 @@ const Dialect& dialect_of(const JsonReader& json) {
   for (const auto& dialect : kDialects)
     if (dialect.model_type == type) return dialect;
   throw BadInput(
-      "{}: expected \"model_type\" to be one of llama, mistral, sparsellama, arcee, nemotron, gemma2, gpt2, opt, found "
+      "{}: expected \"model_type\" to be one of llama, mistral, sparsellama, arcee, nemotron, gemma2, gpt2, opt, "
+      "spark, found "
       "\"{}\". This architecture is not supported",
       json.where(), type);
 }
@@ -35,7 +36,8 @@ void expect_flag(const JsonReader& json, std::string_view key, bool wanted, cons
 
 /// A setting that speaks of a norm and that no architecture here has: a model that normalises in another way.
 void refuse_other_norms(const JsonReader& json) {
-  constexpr std::array<std::string_view, 7> known = {"rms_norm_eps",
+  constexpr std::array<std::string_view, 8> known = {"use_post_norms",
+                                                     "rms_norm_eps",
                                                      "norm_eps",
                                                      "layer_norm_eps",
                                                      "layer_norm_epsilon",
@@ -180,6 +182,24 @@ void read_gemma2(const JsonReader& json, ModelConfig& config) {
   }
 }
 
+/// Gemma 2 without soft caps, its norms after a sub-layer optional, and the two sparse parts, each where its keys are.
+void read_spark(const JsonReader& json, ModelConfig& config) {
+  config.norm_after = json.boolean_or("use_post_norms", true);
+  config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.d_model)));
+  const auto part = [&](std::string_view active, std::string_view predictor, int& k, int& r) {
+    if (json.has(active)) k = size_at(json, active);
+    if (!json.has(predictor)) return;
+    if (k == 0) throw BadInput("{}: expected \"{}\" beside \"{}\", found none", json.where(), active, predictor);
+    r = size_at(json, predictor);
+  };
+  SparkConfig& spark = config.spark;
+  part("ffn_active_neurons", "ffn_predictor_size", spark.ffn_active, spark.ffn_predictor);
+  part("attention_active_keys", "attention_predictor_size", spark.attention_active, spark.attention_predictor);
+  if (json.has("sliding_window")) config.windows.assign(static_cast<std::size_t>(config.n_layers), window_at(json, 0));
+  if (config.attention_bias || config.ffn_bias)
+    throw BadInput("{}: expected no biases in a spark model, found some", json.where());
+}
+
 void read_gpt2(const JsonReader& json, ModelConfig& config) {
   config.attention_bias = config.attention_output_bias = config.ffn_bias = true;
   config.attention_scale_by_layer = json.boolean_or("scale_attn_by_inverse_layer_idx", false);
@@ -269,6 +289,7 @@ ModelConfig read_huggingface_config(const Json& root, const std::string& where,
   read_activation(json, dialect, activation_override, config);
   if (dialect.positions == Positions::rope) read_llama_family(json, config);
   if (config.model_type == "gemma2") read_gemma2(json, config);
+  if (config.model_type == "spark") read_spark(json, config);
   if (config.model_type == "gpt2") read_gpt2(json, config);
   if (config.model_type == "opt") read_opt(json, config);
   read_stop_ids(json, config);

@@ -10,13 +10,14 @@
 namespace torpor {
 namespace {
 
-constexpr std::array<std::array<std::string_view, 2>, 7> kClasses{{{"llama", "LlamaForCausalLM"},
-                                                                  {"mistral", "MistralForCausalLM"},
-                                                                  {"arcee", "ArceeForCausalLM"},
-                                                                  {"nemotron", "NemotronForCausalLM"},
-                                                                  {"gemma2", "Gemma2ForCausalLM"},
-                                                                  {"gpt2", "GPT2LMHeadModel"},
-                                                                  {"opt", "OPTForCausalLM"}}};
+constexpr std::array<std::array<std::string_view, 2>, 8> kClasses{{{"llama", "LlamaForCausalLM"},
+                                                                   {"mistral", "MistralForCausalLM"},
+                                                                   {"arcee", "ArceeForCausalLM"},
+                                                                   {"nemotron", "NemotronForCausalLM"},
+                                                                   {"gemma2", "Gemma2ForCausalLM"},
+                                                                   {"spark", "SparkForCausalLM"},
+                                                                   {"gpt2", "GPT2LMHeadModel"},
+                                                                   {"opt", "OPTForCausalLM"}}};
 constexpr std::array<std::array<std::string_view, 2>, 3> kTypes{
     {{"f32", "float32"}, {"bf16", "bfloat16"}, {"f16", "float16"}}};
 
@@ -67,6 +68,18 @@ void write_gemma2(const ModelConfig& c, Json& json) {
   json["layer_types"] = types;
 }
 
+void write_spark(const ModelConfig& c, Json& json) {
+  json["use_post_norms"] = c.norm_after;
+  const auto set = [&](const char* key, int value) {
+    if (value > 0) json[key] = value;
+  };
+  set("ffn_active_neurons", c.spark.ffn_active);
+  set("ffn_predictor_size", c.spark.ffn_predictor);
+  set("attention_active_keys", c.spark.attention_active);
+  set("attention_predictor_size", c.spark.attention_predictor);
+  if (!c.windows.empty() && c.windows.front() > 0) json["sliding_window"] = c.windows.front();
+}
+
 void write_opt(const ModelConfig& c, Json& json) {
   json["enable_bias"] = c.ffn_bias;
   json["do_layer_norm_before"] = c.norm_first;
@@ -110,6 +123,7 @@ Json write_huggingface_config(const ModelConfig& c, std::string_view weights) {
     json["scale_attn_by_inverse_layer_idx"] = c.attention_scale_by_layer;
     json["scale_attn_weights"] = c.attention_scale != 1;
   }
+  if (c.model_type == "spark") write_spark(c, json);
   if (c.model_type == "opt") write_opt(c, json);
   if (c.bos >= 0) json["bos_token_id"] = c.bos;
   if (c.stop_ids.size() > 1)
@@ -122,7 +136,8 @@ Json write_huggingface_config(const ModelConfig& c, std::string_view weights) {
   if (c.model_type == "llama") back.gated = c.gated;  // seen from the tensors
   if (canonical_text(back) != canonical_text(c))
     throw InvalidArgument(
-        "[write_huggingface_config] expected a config that a {} model of Hugging Face can have. Wanted: {}. Would be read "
+        "[write_huggingface_config] expected a config that a {} model of Hugging Face can have. Wanted: {}. Would be "
+        "read "
         "as: {}",
         c.model_type, canonical_text(c), canonical_text(back));
   return json;

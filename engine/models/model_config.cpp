@@ -54,14 +54,17 @@ std::string canonical_text(const ModelConfig& c) {
       "{} layers={} d_model={} d_ff={} heads={} kv={} head_dim={} vocab={} context={} act={} threshold={} gated={} "
       "bias={}{}{} norm={} eps={} offset={} affine={} after={} first={} final={} positions={} position_offset={} "
       "theta={} dims={} scaling={} factor={} low={} high={} original={} divisors={} interleaved={} embedding_scale={} "
-      "tied={} d_embedding={} scale={} by_layer={} cap={} logit_cap={} windows={}",
+      "tied={} d_embedding={} scale={} by_layer={} cap={} logit_cap={} windows={}{}",
       c.model_type, c.n_layers, c.d_model, c.d_ff, c.n_heads, c.n_kv_heads, c.head_dim, c.vocab_size, c.context_length,
       name_of(c.activation), c.activation_threshold, c.gated, c.ffn_bias, c.attention_bias, c.attention_output_bias,
       static_cast<int>(c.norm), c.norm_eps, c.norm_weight_offset, c.norm_affine, c.norm_after, c.norm_first,
       c.final_norm, static_cast<int>(c.positions), c.position_offset, c.rope_theta, c.rope_dims,
       static_cast<int>(c.rope_scaling), c.rope_factor, c.rope_low_freq_factor, c.rope_high_freq_factor,
       c.rope_original_context, c.rope_frequency_divisors, c.rope_interleaved, c.embedding_scale, c.tied_embeddings,
-      c.d_embedding, c.attention_scale, c.attention_scale_by_layer, c.attention_soft_cap, c.logit_soft_cap, c.windows);
+      c.d_embedding, c.attention_scale, c.attention_scale_by_layer, c.attention_soft_cap, c.logit_soft_cap, c.windows,
+      c.spark == SparkConfig{} ? std::string()
+                               : fmt::format(" spark={}/{} {}/{}", c.spark.ffn_predictor, c.spark.ffn_active,
+                                             c.spark.attention_predictor, c.spark.attention_active));
 }
 
 void check_config(const ModelConfig& c, const std::string& where) {
@@ -99,6 +102,15 @@ void check_config(const ModelConfig& c, const std::string& where) {
           "original_max_position_embeddings > 0, found {}, {}, {}",
           where, c.rope_low_freq_factor, c.rope_high_freq_factor, c.rope_original_context);
   }
+  const SparkConfig& s = c.spark;
+  if (s.ffn() && (s.ffn_predictor < 0 || s.ffn_predictor >= c.d_model || s.ffn_active >= c.d_ff))
+    throw BadInput(
+        "{}: expected a Spark FFN with a predictor of 0 to {} values and fewer than {} active neurons, found {} and {}",
+        where, c.d_model - 1, c.d_ff, s.ffn_predictor, s.ffn_active);
+  if (s.attention() && (s.attention_predictor < 0 || s.attention_predictor >= c.head_dim ||
+                        s.attention_predictor % 2 != 0 || c.head_dim % 2 != 0))
+    throw BadInput("{}: expected Spark attention with an even predictor below the head's width of {} (even), found {}",
+                   where, c.head_dim, s.attention_predictor);
   if (std::any_of(c.windows.begin(), c.windows.end(), [](int window) { return window < 0; }))
     throw BadInput("{}: expected a sliding window >= 0", where);
 }

@@ -16,8 +16,22 @@ enum class Norm : std::uint8_t { rms, layer };
 enum class Positions : std::uint8_t { rope, learned };
 enum class RopeScaling : std::uint8_t { none, linear, llama3 };
 
+/// The Spark Transformer (You et al. 2025; docs/papers/spark.md). Zeros: not that part.
+struct SparkConfig {
+  int ffn_active = 0;        // k: neurons above the statistical threshold, nominally
+  int ffn_predictor = 0;     // r: leading values of the FFN's input that score the neurons, the others feed `up`; 0: a
+                             // whole gate scores them (the control without a predictor; Gemma 3n's form)
+  int attention_active = 0;  // k: keys kept for a query and head, nominally
+  int attention_predictor = 0;  // r: leading values of a head that score the keys, the others weigh what is kept; 0:
+                                // all score, none weigh
+
+  bool ffn() const { return ffn_active > 0; }
+  bool attention() const { return attention_active > 0; }
+  bool operator==(const SparkConfig&) const = default;
+};
+
 struct ModelConfig {
-  std::string model_type;  // Hugging Face's: llama, mistral, arcee, nemotron, gpt2, opt, gemma2
+  std::string model_type;  // Hugging Face's: llama, mistral, arcee, nemotron, gpt2, opt, gemma2; and spark
 
   int n_layers = 0, d_model = 0, d_ff = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, vocab_size = 0;
   int context_length = 0;  // positions the model was made for
@@ -52,6 +66,7 @@ struct ModelConfig {
   float attention_scale = 0;              // multiplies q.k
   bool attention_scale_by_layer = false;  // divided by (layer + 1): GPT-2's scale_attn_by_inverse_layer_idx
   float attention_soft_cap = 0, logit_soft_cap = 0;
+  SparkConfig spark;
   std::vector<int> windows;  // [n_layers] sliding window, 0 = full attention
   std::int64_t bos = -1, eos = -1;
   std::vector<std::int64_t> stop_ids;  // all ids that end a text

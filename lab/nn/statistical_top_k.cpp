@@ -25,7 +25,8 @@ ScoreMoments moments_of(const T* x, std::int64_t n) {
     double sum = 0, squares = 0;
     for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]);
     const double mean = sum / static_cast<double>(n);
-    for (std::int64_t i = 0; i < n; ++i) squares += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
+    for (std::int64_t i = 0; i < n; ++i)
+      squares += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
     return {mean, n > 1 ? std::sqrt(squares / static_cast<double>(n - 1)) : 0};
   }
 }

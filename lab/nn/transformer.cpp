@@ -11,6 +11,7 @@
 #include "engine/decode/rope.h"
 #include "engine/models/config_huggingface.h"
 #include "engine/models/model_files.h"
+#include "lab/nn/statistical_top_k.h"
 
 namespace torpor::lab {
 namespace {
@@ -97,7 +98,8 @@ void TransformerImpl::initialise(std::uint64_t seed) {
       continue;
     }
     double deviation = 1 / std::sqrt(static_cast<double>(weight.size(1)));
-    if (place.first == Part::token_embedding && !config_.tied_embeddings && config_.embedding_scale == 1) deviation = 0.02;
+    if (place.first == Part::token_embedding && !config_.tied_embeddings && config_.embedding_scale == 1)
+      deviation = 0.02;
     if (place.first == Part::position_embedding) deviation = 0.02;
     if (place.first == Part::attention_output || place.first == Part::down)
       deviation /= std::sqrt(2.0 * config_.n_layers);
@@ -112,8 +114,7 @@ std::shared_ptr<TransformerImpl> TransformerImpl::load(const std::filesystem::pa
   if (files.format == ModelFormat::huggingface && files.config.embedding_scale != 1)
     for (const BoundTensor& tensor : bound)
       if (tensor.rule->part == Part::token_embedding)
-        files.config.embedding_scale =
-            embedding_scale_as_stored(files.config.embedding_scale, tensor.weight->format);
+        files.config.embedding_scale = embedding_scale_as_stored(files.config.embedding_scale, tensor.weight->format);
   const std::shared_ptr<TransformerImpl> model(
       new TransformerImpl(files.config, architecture_of(files.config.model_type, files.config_where)));
   const at::NoGradGuard no_gradient;
@@ -194,6 +195,15 @@ at::Tensor TransformerImpl::rotate(const at::Tensor& heads) const {
   const at::Tensor cosine = cosines_.narrow(0, 0, positions), sine = sines_.narrow(0, 0, positions);
   const at::Tensor part = heads.narrow(3, 0, turned);
   at::Tensor out;
+  if (const std::int64_t r = config_.spark.attention_predictor;
+      r > 0) {  // two rotations, each with its own frequencies
+    const auto turn = [&](std::int64_t from, std::int64_t size, std::int64_t first_pair) {
+      const at::Tensor c = cosine.narrow(1, first_pair, size / 2), s = sine.narrow(1, first_pair, size / 2);
+      const at::Tensor a = heads.narrow(3, from, size / 2), b = heads.narrow(3, from + size / 2, size / 2);
+      return at::cat({a * c - b * s, b * c + a * s}, 3);
+    };
+    return at::cat({turn(0, r, 0), turn(r, turned - r, r / 2)}, 3);
+  }
   if (config_.rope_interleaved) {
     const at::Tensor a = part.slice(3, 0, turned, 2), b = part.slice(3, 1, turned, 2);
     out = at::stack({a * cosine - b * sine, b * cosine + a * sine}, -1).flatten(3);
@@ -238,10 +248,12 @@ at::Tensor TransformerImpl::attend(int layer, const at::Tensor& x) const {
       static_cast<double>(config_.attention_scale) / (config_.attention_scale_by_layer ? layer + 1 : 1);
   const int window = config_.windows[static_cast<std::size_t>(layer)];
   at::Tensor out;
-  if (config_.attention_soft_cap == 0) {
+  if (config_.spark.attention()) {
+    out = spark_attention(q, k, v, scale, visible_keys(positions, window));
+  } else if (config_.attention_soft_cap == 0) {
     const bool all = window == 0 || window >= positions;
-    out = at::scaled_dot_product_attention(q, k, v, all ? std::optional<at::Tensor>() : visible_keys(positions, window), 0,
-                                           all, scale);
+    out = at::scaled_dot_product_attention(q, k, v, all ? std::optional<at::Tensor>() : visible_keys(positions, window),
+                                           0, all, scale);
   } else {
     const at::Tensor scores = capped(at::matmul(q, k.transpose(2, 3)) * scale, config_.attention_soft_cap);
     const at::Tensor hidden = visible_keys(positions, window).logical_not();
@@ -251,7 +263,35 @@ at::Tensor TransformerImpl::attend(int layer, const at::Tensor& x) const {
                 out.transpose(1, 2).reshape({sequences, positions, config_.query_width()}));
 }
 
+/// spark.md 2.2: the leading values of a head select keys and set their shares, the others weigh what is kept.
+at::Tensor TransformerImpl::spark_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                                            const at::Tensor& visible) const {
+  const std::int64_t r = config_.spark.attention_predictor > 0 ? config_.spark.attention_predictor : q.size(3);
+  const at::Tensor s1 = at::matmul(q.narrow(3, 0, r), k.narrow(3, 0, r).transpose(2, 3)) * scale;
+  const KeptScores kept = statistical_keep(s1, visible, config_.spark.attention_active);
+  const auto counts = kept.keep.sum(-1);
+  attention_counts_.rows += counts.numel();
+  attention_counts_.kept += counts.sum().item<std::int64_t>();
+  attention_counts_.most = std::max(attention_counts_.most, counts.max().item<std::int64_t>());
+  attention_counts_.empty_rows += kept.empty_rows;
+  at::Tensor weights =
+      at::softmax(s1.masked_fill(kept.keep.logical_not(), -std::numeric_limits<float>::infinity()), -1);
+  if (r < q.size(3)) {
+    const std::int64_t rest = q.size(3) - r;
+    weights = weights * at::softplus(at::matmul(q.narrow(3, r, rest), k.narrow(3, r, rest).transpose(2, 3)) * scale);
+  }
+  return at::matmul(weights, v);
+}
+
 at::Tensor TransformerImpl::feed_forward(int layer, const at::Tensor& x) const {
+  if (config_.spark.ffn()) {
+    const std::int64_t r = config_.spark.ffn_predictor, d = config_.d_model;
+    const at::Tensor scores = linear(Part::gate, layer, r > 0 ? x.narrow(-1, 0, r) : x);
+    at::Tensor a = activation_of(config_.activation, statistical_top_k(scores, config_.spark.ffn_active)) *
+                   linear(Part::up, layer, r > 0 ? x.narrow(-1, r, d - r) : x);
+    if (hook_) a = hook_(layer, a);
+    return linear(Part::down, layer, a);
+  }
   at::Tensor a = linear(config_.gated ? Part::gate : Part::up, layer, x);
   if (config_.activation_threshold > 0) a = a.masked_fill(a < config_.activation_threshold, 0);  // FATReLU
   a = activation_of(config_.activation, a);

@@ -1,6 +1,6 @@
-// The decoder-only transformer of lab/: every architecture that the engine reads, with gradients. Its parameters are the
-// rows of the engine's architecture table (engine/models/architecture.h), so that a checkpoint is a Hugging Face folder
-// that the engine runs, and the other way round.
+// The decoder-only transformer of lab/: every architecture that the engine reads, with gradients. Its parameters are
+// the rows of the engine's architecture table (engine/models/architecture.h), so that a checkpoint is a Hugging Face
+// folder that the engine runs, and the other way round.
 #pragma once
 
 #include <torch/torch.h>
@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/kernels/spark.h"
 #include "engine/models/architecture.h"
 #include "engine/models/model_config.h"
 
@@ -22,18 +23,19 @@ namespace torpor::lab {
 /// them under NoGradGuard changes the network.
 struct NeuronLayerTensors {
   int layer = 0;
-  std::string name;                  // "model.layers.3.mlp"
-  std::vector<at::Tensor> incoming;  // [neurons, d_model] each: gate and up, or up alone
-  std::vector<at::Tensor> bias;      // [neurons] each, as incoming; empty without biases
-  at::Tensor outgoing;               // [d_model, neurons]: column i is what neuron i adds per unit of activation
+  std::string name;  // "model.layers.3.mlp"
+  std::vector<at::Tensor>
+      incoming;                  // [neurons, d_model] each: gate and up, or up alone; Spark: [neurons, r], [.., d - r]
+  std::vector<at::Tensor> bias;  // [neurons] each, as incoming; empty without biases
+  at::Tensor outgoing;           // [d_model, neurons]: column i is what neuron i adds per unit of activation
 };
 
 /// One at a time unless it is only read (forward without a hook and without gradients).
 class TransformerImpl : public torch::nn::Module {
  public:
-  /// Weights drawn from N(0, 1 / fan_in) by `seed` (embeddings N(0, 1 / d_model) where they are scaled or tied, else N(0,
-  /// 0.02^2); what adds to the residual stream divided by sqrt(2 n_layers)), norms 1, biases 0.
-  /// Throws BadInput for a config that check_config refuses or that has GGUF's rope divisors.
+  /// Weights drawn from N(0, 1 / fan_in) by `seed` (embeddings N(0, 1 / d_model) where they are scaled or tied, else
+  /// N(0, 0.02^2); what adds to the residual stream divided by sqrt(2 n_layers)), norms 1, biases 0. Throws BadInput
+  /// for a config that check_config refuses or that has GGUF's rope divisors.
   explicit TransformerImpl(const ModelConfig& config, std::uint64_t seed = 0);
 
   /// Anything that the engine loads (a Hugging Face folder, GGUF, llama2.c), as f32; activation_override as in
@@ -42,19 +44,22 @@ class TransformerImpl : public torch::nn::Module {
                                                const std::string& activation_override = {});
 
   /// Writes config.json and model.safetensors (in shards where large), weights as f32, bf16 or f16; the engine and
-  /// transformers load the folder. The weights lie there before the config. Throws InvalidArgument for another type or a
-  /// config that Hugging Face's format cannot express, IoError.
+  /// transformers load the folder. The weights lie there before the config. Throws InvalidArgument for another type or
+  /// a config that Hugging Face's format cannot express, IoError.
   void save(const std::filesystem::path& folder, at::ScalarType type = at::kFloat) const;
 
-  /// tokens: [sequences, positions] int64, each from 0 to vocab_size - 1, at most context_length positions; every sequence
-  /// starts at position 0. Returns logits [sequences, positions, vocab_size].
-  /// Throws InvalidArgument for another shape or type.
+  /// tokens: [sequences, positions] int64, each from 0 to vocab_size - 1, at most context_length positions; every
+  /// sequence starts at position 0. Returns logits [sequences, positions, vocab_size]. Throws InvalidArgument for
+  /// another shape or type.
   at::Tensor forward(const at::Tensor& tokens);
 
   /// Called with each layer's activations [sequences, positions, neurons], between the activation function and the down
   /// projection; what it returns takes their place (return the argument to only look). Empty: none.
   using ActivationHook = std::function<at::Tensor(int layer, const at::Tensor& activations)>;
   void set_activation_hook(ActivationHook hook) { hook_ = std::move(hook); }
+
+  /// What Spark attention attended to since the last call of this.
+  SparkAttentionCounts take_attention_counts() { return std::exchange(attention_counts_, {}); }
 
   const ModelConfig& config() const { return config_; }
   std::vector<NeuronLayerTensors> neuron_layers() const;
@@ -75,6 +80,8 @@ class TransformerImpl : public torch::nn::Module {
   at::Tensor normalise(Part part, int layer, const at::Tensor& x) const;
   at::Tensor attend(int layer, const at::Tensor& x) const;
   at::Tensor rotate(const at::Tensor& heads) const;
+  at::Tensor spark_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                             const at::Tensor& visible) const;
   at::Tensor feed_forward(int layer, const at::Tensor& x) const;
   void reserve_angles(std::int64_t positions);
   at::Tensor visible_keys(std::int64_t positions, int window) const;
@@ -86,6 +93,7 @@ class TransformerImpl : public torch::nn::Module {
   std::vector<bool> transposed_;  // as named_: stored [in, out] in files
   at::Tensor cosines_, sines_;    // [positions, pairs]
   ActivationHook hook_;
+  mutable SparkAttentionCounts attention_counts_;
 };
 TORCH_MODULE(Transformer);
 

@@ -22,7 +22,7 @@ TEST_P(WriteConfig, SaysWhatTransformersWrote) {
   EXPECT_EQ(read_huggingface_config(written, "written").stop_ids, config.stop_ids);
   for (const auto& [key, value] : written.items()) {
     if (!original.contains(key) || original["model_type"] == "sparsellama") continue;
-    if (key == "torch_dtype") continue;                                                           // of the weights
+    if (key == "torch_dtype") continue;                                                          // of the weights
     if (key == "rope_scaling" || key == "activation_function" || key == "hidden_act") continue;  // have other spellings
     if (original[key].is_null() || value.is_null()) continue;                                    // an absent default
     EXPECT_EQ(value, original[key]) << key;

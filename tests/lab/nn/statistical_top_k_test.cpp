@@ -1,4 +1,5 @@
-// The operator against the digest's vector, against differences in double, and against the threshold that the engine uses.
+// The operator against the digest's vector, against differences in double, and against the threshold that the engine
+// uses.
 #include "lab/nn/statistical_top_k.h"
 
 #include <gmock/gmock.h>
@@ -43,7 +44,9 @@ TEST(StatisticalTopK, GradientAgreesWithDifferences) {
       const auto weights = random({3, 2, 12}, 99);
       (statistical_top_k(x, k, shrink) * weights).sum().backward();
       const at::NoGradGuard no_gradient;
-      const auto value = [&](const at::Tensor& at_x) { return (statistical_top_k(at_x, k, shrink) * weights).sum().item<double>(); };
+      const auto value = [&](const at::Tensor& at_x) {
+        return (statistical_top_k(at_x, k, shrink) * weights).sum().item<double>();
+      };
       constexpr double kStep = 1e-6;
       auto moved = x.detach().clone();
       auto flat = moved.view({-1});

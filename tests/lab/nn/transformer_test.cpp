@@ -1,4 +1,5 @@
-// The network against PyPI transformers (the golden models of the engine) and against the engine through its checkpoints.
+// The network against PyPI transformers (the golden models of the engine) and against the engine through its
+// checkpoints.
 #include "lab/nn/transformer.h"
 
 #include <gmock/gmock.h>
@@ -26,8 +27,8 @@ at::Tensor row_of(const std::vector<TokenId>& ids) {
 
 double relative_difference(const at::Tensor& a, std::span<const float> b) {
   const at::Tensor flat = a.detach().reshape({-1}).contiguous();
-  return torpor::testing::relative_difference(
-      {flat.const_data_ptr<float>(), static_cast<std::size_t>(flat.numel())}, b);
+  return torpor::testing::relative_difference({flat.const_data_ptr<float>(), static_cast<std::size_t>(flat.numel())},
+                                              b);
 }
 
 /// Logits of the engine for the same tokens.
@@ -94,12 +95,123 @@ TEST(Transformer, AFreshNetworkSavedInHalfPrecisionRunsInTheEngine) {
     model->save(folder / "saved", at::kBFloat16);
     Transformer again(TransformerImpl::load(folder / "saved"));  // the rounded weights
     EXPECT_LT(relative_difference(again->forward(row_of(kIds)), engine_logits(folder / "saved", kIds)), 1e-4);
-    EXPECT_GT(relative_difference(again->forward(row_of(kIds)), [&] {
-                const at::Tensor exact = model->forward(row_of(kIds)).detach().reshape({-1}).contiguous();
-                return std::vector<float>(exact.const_data_ptr<float>(), exact.const_data_ptr<float>() + exact.numel());
-              }()),
+    EXPECT_GT(relative_difference(again->forward(row_of(kIds)),
+                                  [&] {
+                                    const at::Tensor exact =
+                                        model->forward(row_of(kIds)).detach().reshape({-1}).contiguous();
+                                    return std::vector<float>(exact.const_data_ptr<float>(),
+                                                              exact.const_data_ptr<float>() + exact.numel());
+                                  }()),
               1e-4)
         << "nothing was rounded";
+  }
+}
+
+ModelConfig spark(int ffn_predictor, int attention_predictor) {
+  ModelConfig c = small("spark");
+  c.n_heads = 4;
+  c.n_kv_heads = 2;
+  c.head_dim = c.rope_dims = 8;
+  c.attention_scale = static_cast<float>(1 / std::sqrt(8.0));
+  c.activation = Activation::gelu_tanh;
+  c.norm_weight_offset = 1;
+  c.norm_after = true;
+  c.tied_embeddings = true;
+  c.embedding_scale = static_cast<float>(std::sqrt(24.0));
+  c.context_length = 160;
+  c.spark = {.ffn_active = 5,
+             .ffn_predictor = ffn_predictor,
+             .attention_active = 12,
+             .attention_predictor = attention_predictor};
+  return c;
+}
+
+std::vector<TokenId> many_ids(int count) {
+  std::vector<TokenId> ids;
+  for (int i = 0; i < count; ++i) ids.push_back((i * i * 7 + i * 3 + i / 9) % 50);
+  return ids;
+}
+
+TEST(Spark, TheEngineComputesTheSameFromTheCheckpoint) {
+  const std::vector<TokenId> ids = many_ids(128);
+  for (const auto& [ffn, attention] : {std::pair(12, 4), std::pair(12, 0), std::pair(0, 4), std::pair(0, 0)}) {
+    const TemporaryFolder folder;
+    Transformer model(spark(ffn, attention), 3);
+    model->save(folder / "saved");
+    const at::Tensor logits = model->forward(row_of(ids));
+    EXPECT_LT(relative_difference(logits, engine_logits(folder / "saved", ids)), 1e-4) << ffn << " " << attention;
+    Transformer again(TransformerImpl::load(folder / "saved"));
+    EXPECT_EQ(canonical_text(again->config()), canonical_text(model->config()));
+    EXPECT_TRUE(at::equal(again->forward(row_of(ids)), logits));
+
+    // Token by token, with the cache, as at once.
+    ThreadPool pool(2);
+    Session session(Model::load(folder / "saved"), pool);
+    std::vector<float> last;
+    for (const TokenId id : ids) {
+      const auto out = session.forward(std::span(&id, 1), Logits::last);
+      last.assign(out.begin(), out.end());
+    }
+    EXPECT_LT(relative_difference(logits[0][127], last), 1e-4);
+  }
+}
+
+TEST(Spark, SkippingTheInactiveNeuronsIsTheSameAsMaskingThem) {
+  Transformer model(spark(12, 4), 3);
+  const at::Tensor tokens = row_of(many_ids(64));
+  const at::NoGradGuard no_gradient;
+  std::int64_t active = 0, all = 0;
+  double largest = 0;
+  model->set_activation_hook([&](int layer, const at::Tensor& a) {
+    // Each token's output again, from the active neurons' rows alone.
+    const at::Tensor outgoing = model->neuron_layers()[static_cast<std::size_t>(layer)].outgoing;
+    for (std::int64_t t = 0; t < a.size(1); ++t) {
+      const at::Tensor which = a[0][t].nonzero().squeeze(1);
+      const at::Tensor skipped = at::mv(outgoing.index_select(1, which), a[0][t].index_select(0, which));
+      largest = std::max(largest, (skipped - at::mv(outgoing, a[0][t])).abs().max().item<double>());
+      active += which.numel();
+      all += a.size(2);
+    }
+    return a;
+  });
+  model->forward(tokens);
+  EXPECT_LT(largest, 1e-6);
+  EXPECT_NEAR(static_cast<double>(active) / static_cast<double>(all), 5.0 / 40, 0.04) << "about k of them";
+}
+
+TEST(Spark, AttendsToAboutKKeysAndCountsThem) {
+  Transformer model(spark(12, 4), 3);
+  model->forward(row_of(many_ids(128)));
+  const SparkAttentionCounts counts = model->take_attention_counts();
+  EXPECT_EQ(counts.rows, 2 * 4 * 128);
+  EXPECT_NEAR(static_cast<double>(counts.kept) / static_cast<double>(counts.rows), 12, 2);
+  EXPECT_GT(counts.most, 12);
+  EXPECT_LT(counts.most, 64);
+  EXPECT_EQ(model->take_attention_counts().rows, 0);
+}
+
+TEST(Spark, ItsGradientAgreesWithDifferences) {
+  Transformer model(spark(12, 4), 3);
+  model->to(torch::kDouble);
+  const at::Tensor tokens = row_of(many_ids(40));
+  const auto loss = [&] {
+    return at::cross_entropy_loss(model->forward(tokens.narrow(1, 0, 39))[0], tokens[0].narrow(0, 1, 39));
+  };
+  loss().backward();
+  const at::NoGradGuard no_gradient;
+  torch::manual_seed(5);
+  for (const auto& parameter : model->named_parameters()) {
+    ASSERT_TRUE(parameter.value().grad().defined()) << parameter.key();
+    const at::Tensor direction = torch::randn_like(parameter.value());
+    at::Tensor value = parameter.value();
+    constexpr double kStep = 1e-7;  // no selection may change on the way
+    value.add_(direction, kStep);
+    const double above = loss().item<double>();
+    value.sub_(direction, 2 * kStep);
+    const double below = loss().item<double>();
+    value.add_(direction, kStep);
+    const double slope = (value.grad() * direction).sum().item<double>();
+    EXPECT_NEAR(slope, (above - below) / (2 * kStep), 1e-5 * std::max(1.0, std::fabs(slope))) << parameter.key();
   }
 }
 
