@@ -74,6 +74,27 @@ TEST(HuggingFaceConfig, AssumesWhatTransformersAssumes) {
   EXPECT_EQ(read("gemma2", {{"attn_logit_softcapping", nullptr}}).attention_soft_cap, 0);
 }
 
+TEST(HuggingFaceConfig, ReadsEachPartOfSparkWhereItsKeysAre) {
+  const auto dense = read("spark");
+  EXPECT_EQ(dense.spark, SparkConfig{});
+  EXPECT_TRUE(dense.norm_after);
+  EXPECT_TRUE(dense.tied_embeddings);
+  EXPECT_EQ(dense.activation, Activation::gelu_tanh);
+  EXPECT_EQ(dense.attention_soft_cap, 0);
+  EXPECT_FLOAT_EQ(dense.embedding_scale, std::sqrt(24.F));
+  const Json keys{{"ffn_active_neurons", 5},       {"ffn_predictor_size", 8}, {"attention_active_keys", 7},
+                  {"attention_predictor_size", 2}, {"use_post_norms", false}, {"sliding_window", 40}};
+  const auto spark = read("spark", keys);
+  EXPECT_EQ(spark.spark,
+            (SparkConfig{.ffn_active = 5, .ffn_predictor = 8, .attention_active = 7, .attention_predictor = 2}));
+  EXPECT_FALSE(spark.norm_after);
+  EXPECT_EQ(spark.windows, std::vector<int>(4, 40));
+  EXPECT_NE(canonical_text(spark), canonical_text(dense));
+  EXPECT_EQ(read("spark", {{"ffn_active_neurons", 5}}).spark.ffn_predictor, 0) << "a whole gate";
+  EXPECT_EQ(canonical_text(read_huggingface_config(write_huggingface_config(spark, "f32"), "config.json")),
+            canonical_text(spark));
+}
+
 TEST(HuggingFaceConfig, ReadsRopeAsBothVersionsOfTransformersWriteIt) {
   const Json scaling{{"rope_type", "llama3"},
                      {"factor", 8.0},
@@ -142,6 +163,16 @@ const std::vector<BadConfig>& bad_configs() {
       {"PartialRotaryTooLarge", "nemotron", {{"partial_rotary_factor", 1.5}}, {"partial_rotary_factor", "1.5"}},
       {"OtherNorm", "llama", {{"norm_type", "layernorm"}}, {"norm_type", "layernorm", "llama"}},
       {"QueryKeyNorm", "llama", {{"use_qk_norm", true}}, {"use_qk_norm", "true"}},
+      {"SparkPredictorAlone", "spark", {{"ffn_predictor_size", 8}}, {"ffn_active_neurons", "ffn_predictor_size"}},
+      {"SparkPredictorTooWide",
+       "spark",
+       {{"ffn_predictor_size", 24}, {"ffn_active_neurons", 5}},
+       {"predictor", "23", "24"}},
+      {"SparkKeepsAll", "spark", {{"ffn_active_neurons", 53}}, {"active neurons", "53"}},
+      {"SparkOddHeadPart",
+       "spark",
+       {{"attention_predictor_size", 3}, {"attention_active_keys", 5}},
+       {"attention", "even", "3"}},
       {"Quantised", "llama", {{"quantization_config", {{"quant_method", "gptq"}}}}, {"quantization_config", "GGUF"}},
       {"NoHiddenSize", "llama", {{"hidden_size", nullptr}}, {"hidden_size"}},
       {"HiddenSizeZero", "llama", {{"hidden_size", 0}}, {"hidden_size", "0"}},
