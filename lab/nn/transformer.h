@@ -30,7 +30,7 @@ struct NeuronLayerTensors {
   at::Tensor outgoing;           // [d_model, neurons]: column i is what neuron i adds per unit of activation
 };
 
-/// One at a time unless it is only read (forward without a hook and without gradients).
+/// One thread at a time.
 class TransformerImpl : public torch::nn::Module {
  public:
   /// Weights drawn from N(0, 1 / fan_in) by `seed` (embeddings N(0, 1 / d_model) where they are scaled or tied, else
