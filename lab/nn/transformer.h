@@ -24,8 +24,9 @@ namespace torpor::lab {
 struct NeuronLayerTensors {
   int layer = 0;
   std::string name;  // "model.layers.3.mlp"
-  std::vector<at::Tensor>
-      incoming;                  // [neurons, d_model] each: gate and up, or up alone; Spark: [neurons, r], [.., d - r]
+  /// [neurons, d_model] each: gate and up, or up alone. Spark: the predictor [neurons, r] and up [neurons, d_model -
+  /// r].
+  std::vector<at::Tensor> incoming;
   std::vector<at::Tensor> bias;  // [neurons] each, as incoming; empty without biases
   at::Tensor outgoing;           // [d_model, neurons]: column i is what neuron i adds per unit of activation
 };
@@ -44,8 +45,8 @@ class TransformerImpl : public torch::nn::Module {
                                                const std::string& activation_override = {});
 
   /// Writes config.json and model.safetensors (in shards where large), weights as f32, bf16 or f16; the engine and
-  /// transformers load the folder. The weights lie there before the config. Throws InvalidArgument for another type or
-  /// a config that Hugging Face's format cannot express, IoError.
+  /// (but for model_type "spark") transformers load the folder. The weights lie there before the config. Throws
+  /// InvalidArgument for another type or a config that Hugging Face's format cannot express, IoError.
   void save(const std::filesystem::path& folder, at::ScalarType type = at::kFloat) const;
 
   /// tokens: [sequences, positions] int64, each from 0 to vocab_size - 1, at most context_length positions; every
