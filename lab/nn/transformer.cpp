@@ -115,10 +115,10 @@ std::shared_ptr<TransformerImpl> TransformerImpl::load(const std::filesystem::pa
     for (const BoundTensor& tensor : bound)
       if (tensor.rule->part == Part::token_embedding)
         files.config.embedding_scale = embedding_scale_as_stored(files.config.embedding_scale, tensor.weight->format);
-  const std::shared_ptr<TransformerImpl> model(
+  std::shared_ptr<TransformerImpl> model(
       new TransformerImpl(files.config, architecture_of(files.config.model_type, files.config_where)));
   const at::NoGradGuard no_gradient;
-  const auto copy = [&](const TensorView& from, at::Tensor to, bool transposed) {
+  const auto copy = [&](const TensorView& from, const at::Tensor& to, bool transposed) {
     std::vector<float> values = to_f32(from);
     at::Tensor source = torch::from_blob(values.data(), from.shape, torch::kFloat);
     if (!at::isfinite(source).all().item<bool>())
