@@ -2,9 +2,9 @@
 #
 #   TORPOR_CACHE_FOLDER  the folder, by the same rule as in scripts/setup
 #   TORPOR_TEST_PYTHON   the interpreter that has scripts/test-requirements.txt; any python3 where they are not installed
-if(DEFINED ENV{TORPOR_CACHE})
+if(NOT "$ENV{TORPOR_CACHE}" STREQUAL "")
   set(TORPOR_CACHE_FOLDER "$ENV{TORPOR_CACHE}")
-elseif(DEFINED ENV{XDG_CACHE_HOME})
+elseif(NOT "$ENV{XDG_CACHE_HOME}" STREQUAL "")
   set(TORPOR_CACHE_FOLDER "$ENV{XDG_CACHE_HOME}/torpor")
 else()
   set(TORPOR_CACHE_FOLDER "$ENV{HOME}/.cache/torpor")

@@ -36,10 +36,10 @@ bool affine(const ModelConfig& c) {
 bool final_affine(const ModelConfig& c) {
   return c.final_norm && c.norm_affine;
 }
-bool spark_ffn(const ModelConfig& c) {
+bool predictor(const ModelConfig& c) {
   return c.spark.ffn_predictor > 0;
 }
-bool dense_ffn(const ModelConfig& c) {
+bool whole_gate(const ModelConfig& c) {
   return c.spark.ffn_predictor == 0;
 }
 bool norm_after(const ModelConfig& c) {
@@ -212,25 +212,18 @@ Rules spark_block() {
                       .gguf = "",
                       .out = Axis::ff,
                       .in = Axis::ffn_predictor,
-                      .weight = spark_ffn},
-                     {.part = Part::up,
-                      .huggingface = "layers.{}.mlp.up_proj",
-                      .gguf = "",
-                      .out = Axis::ff,
-                      .in = Axis::ffn_rest,
-                      .weight = spark_ffn},
+                      .weight = predictor},
                      {.part = Part::gate,
                       .huggingface = "layers.{}.mlp.gate_proj",
                       .gguf = "",
                       .out = Axis::ff,
                       .in = Axis::model,
-                      .weight = dense_ffn},
+                      .weight = whole_gate},
                      {.part = Part::up,
                       .huggingface = "layers.{}.mlp.up_proj",
                       .gguf = "",
                       .out = Axis::ff,
-                      .in = Axis::model,
-                      .weight = dense_ffn},
+                      .in = Axis::ffn_rest},
                      {.part = Part::down,
                       .huggingface = "layers.{}.mlp.down_proj",
                       .gguf = "",

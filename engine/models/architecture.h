@@ -50,7 +50,7 @@ enum class Axis : std::uint8_t {
   positions,
   rope_pairs,
   ffn_predictor,  // leading values of the FFN's input that score neurons (Spark)
-  ffn_rest,       // the others
+  ffn_rest,       // the others; all where there is no predictor
 };
 std::int64_t size_of(Axis axis, const ModelConfig& config);
 

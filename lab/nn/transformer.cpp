@@ -193,23 +193,20 @@ at::Tensor TransformerImpl::rotate(const at::Tensor& heads) const {
   if (!cosines_.defined()) return heads;
   const std::int64_t positions = heads.size(2), pairs = cosines_.size(1), turned = 2 * pairs;
   const at::Tensor cosine = cosines_.narrow(0, 0, positions), sine = sines_.narrow(0, 0, positions);
-  const at::Tensor part = heads.narrow(3, 0, turned);
+  const auto turn = [&](std::int64_t from, std::int64_t size) {  // pairs (i, i + size / 2) of a part of the head
+    const std::int64_t half = size / 2;
+    const at::Tensor c = cosine.narrow(1, from / 2, half), s = sine.narrow(1, from / 2, half);
+    const at::Tensor a = heads.narrow(3, from, half), b = heads.narrow(3, from + half, half);
+    return at::cat({a * c - b * s, b * c + a * s}, 3);
+  };
   at::Tensor out;
-  if (const std::int64_t r = config_.spark.attention_predictor;
-      r > 0) {  // two rotations, each with its own frequencies
-    const auto turn = [&](std::int64_t from, std::int64_t size, std::int64_t first_pair) {
-      const at::Tensor c = cosine.narrow(1, first_pair, size / 2), s = sine.narrow(1, first_pair, size / 2);
-      const at::Tensor a = heads.narrow(3, from, size / 2), b = heads.narrow(3, from + size / 2, size / 2);
-      return at::cat({a * c - b * s, b * c + a * s}, 3);
-    };
-    return at::cat({turn(0, r, 0), turn(r, turned - r, r / 2)}, 3);
-  }
-  if (config_.rope_interleaved) {
-    const at::Tensor a = part.slice(3, 0, turned, 2), b = part.slice(3, 1, turned, 2);
+  if (const std::int64_t r = config_.spark.attention_predictor; r > 0) {  // turned apart, each with its own frequencies
+    out = at::cat({turn(0, r), turn(r, turned - r)}, 3);
+  } else if (config_.rope_interleaved) {
+    const at::Tensor a = heads.slice(3, 0, turned, 2), b = heads.slice(3, 1, turned, 2);
     out = at::stack({a * cosine - b * sine, b * cosine + a * sine}, -1).flatten(3);
   } else {
-    const at::Tensor a = part.narrow(3, 0, pairs), b = part.narrow(3, pairs, pairs);
-    out = at::cat({a * cosine - b * sine, b * cosine + a * sine}, 3);
+    out = turn(0, turned);
   }
   if (turned == heads.size(3)) return out;
   return at::cat({out, heads.narrow(3, turned, heads.size(3) - turned)}, 3);
