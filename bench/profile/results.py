@@ -100,7 +100,7 @@ def main():
               "Sparsing Law reports six tenths for SiLU at the same price (CETT-PPL-1 %, activation ratios of 38 to 41 %), for models a thousand times larger and "
               "trained to their limit, and over nine tenths for ReLU.", "",
               "*Statistics, × evaluation*: time of a pass that collects the statistics over that of plain evaluation, a token. CETT costs a "
-              "second down projection for each token that is sampled for it: about 8192 of the calibration tokens, of a short text about every fourth. "
+              "second down projection for each token that is sampled for it: about 8192 of the calibration tokens, of a short text about every eighth. "
               "The wanted limit is 1.3.", "", "## Memory against the text's length", "",
               "| text | peak of memory |", "|---|---|"]
     lines += [f"| {m['text_mb']:.1f} MB | {m['peak_memory_mb']:.0f} MB |" for m in memory]

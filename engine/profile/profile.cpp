@@ -17,7 +17,7 @@ constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 constexpr double kCettLevels[] = {0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5};
 constexpr double kCettStep = 0.001;            // the search ends when CETT is known so closely
 constexpr std::int64_t kMinCettTokens = 1024;  // sampled for CETT where the text has them …
-constexpr std::int64_t kMinCettStride = 4;  // … and beyond them, no more than every fourth: the rest costs too much
+constexpr std::int64_t kMinCettStride = 8;  // … and beyond them, no more than every eighth: the rest costs too much
 constexpr double kNotWorthIt = 0.95;        // density from which reading the rest one by one cannot pay
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

@@ -37,7 +37,7 @@ struct ProfileOptions {
   std::int64_t window = 0;  // tokens; 0: 512, or the model's context where that is shorter
   std::int64_t calibration_tokens = 65536;
   std::int64_t held_out_tokens = 32768;
-  std::int64_t cett_tokens = 8192;        // of the calibration tokens, evenly spread; about every fourth at most
+  std::int64_t cett_tokens = 8192;        // of the calibration tokens, evenly spread; about every eighth at most
   std::int64_t skipped_first_tokens = 4;  // of each window, left out of statistics: their norms are abnormal
   bool baselines = true;                  // also measure top-k, FAT and CATS at like sparsities
   bool show_progress = true;

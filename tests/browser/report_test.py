@@ -78,7 +78,7 @@ const done = arguments[0], frame = () => new Promise(f => requestAnimationFrame(
     figure.scrollIntoView({block: 'center', behavior: 'instant'});
     await frame();
   }
-  scrollTo(0, 0);
+  scrollTo({top: 0, behavior: 'instant'});
   await frame();
   done();
 })();

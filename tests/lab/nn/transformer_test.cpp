@@ -132,11 +132,31 @@ std::vector<TokenId> many_ids(int count) {
   return ids;
 }
 
+/// A network none of whose selections hangs on the last bits of a score: where a key lies on the threshold, whether it is
+/// attended to depends on the order of additions, thus on the processor. Such a key shows as a jump of the logits when
+/// the weights move by 1e-5 of themselves.
+Transformer with_clear_selections(const ModelConfig& config, const std::vector<TokenId>& ids) {
+  const at::NoGradGuard no_gradient;
+  for (std::uint64_t seed = 3; seed < 40; ++seed) {
+    Transformer model(config, seed);
+    const at::Tensor logits = model->forward(row_of(ids));
+    double moved = 0;
+    for (int i = 0; i < 6; ++i) {
+      torch::manual_seed(i);
+      Transformer near(config, seed);
+      for (const auto& [name, weight] : near->weights()) at::Tensor(weight).mul_(1 + 1e-5 * torch::randn_like(weight));
+      moved = std::max(moved, ((near->forward(row_of(ids)) - logits).abs().max() / logits.abs().max()).item<double>());
+    }
+    if (moved < 2e-4) return model;
+  }
+  throw std::runtime_error("each of these networks has a key on its threshold");
+}
+
 TEST(Spark, TheEngineComputesTheSameFromTheCheckpoint) {
   const std::vector<TokenId> ids = many_ids(128);
   for (const auto& [ffn, attention] : {std::pair(12, 4), std::pair(12, 0), std::pair(0, 4), std::pair(0, 0)}) {
     const TemporaryFolder folder;
-    Transformer model(spark(ffn, attention), 3);
+    Transformer model = with_clear_selections(spark(ffn, attention), ids);
     model->save(folder / "saved");
     const at::Tensor logits = model->forward(row_of(ids));
     EXPECT_LT(relative_difference(logits, engine_logits(folder / "saved", ids)), 1e-4) << ffn << " " << attention;
