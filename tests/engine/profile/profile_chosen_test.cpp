@@ -95,6 +95,27 @@ TEST(Profile, AWiderBudgetSkipsMoreAndBothAreMet) {
   }
 }
 
+TEST(Profile, TheSearchGoesUpFromTheLargestMeasuredLevelThatFitsEvenPastOneThatDoesNot) {
+  // On little text a larger CETT is now and then better than a smaller one. A budget between the two separates a search
+  // from the larger from one that stops at the first that does not fit.
+  int found = 0;
+  for (std::size_t bytes = 700; bytes < 4000 && found < 3; bytes += 100) {
+    TinyRun run(bytes);
+    const Profile levels = run.profile(run.options(Kind::cett, 0.1));
+    std::vector<CurvePoint> points;
+    for (const CurvePoint& point : levels.curve)
+      if (point.rule == "cett" && point.cett != 0.1) points.push_back(point);
+    for (std::size_t i = 1; i < points.size(); ++i) {
+      const double worse = points[i - 1].perplexity_ratio.mean, better = points[i].perplexity_ratio.mean;
+      if (!(worse > better + 1e-4) || better < 1) continue;
+      ++found;
+      const Profile profile = run.profile(run.options(Kind::budget, (worse + better) / 2 - 1));
+      EXPECT_GE(profile.cett, points[i].cett) << bytes << " bytes: " << worse << ", then " << better;
+    }
+  }
+  EXPECT_GT(found, 0) << "perplexity is monotone everywhere: nothing was tested";
+}
+
 TEST(Profile, ASparsityTargetIsReachedOnTheCalibrationTextByTheSmallestCett) {
   TinyRun run;
   const Profile profile = run.profile(run.options(Kind::sparsity, 0.85));

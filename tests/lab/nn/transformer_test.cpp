@@ -132,9 +132,9 @@ std::vector<TokenId> many_ids(int count) {
   return ids;
 }
 
-/// A network none of whose selections hangs on the last bits of a score: where a key lies on the threshold, whether it is
-/// attended to depends on the order of additions, thus on the processor. Such a key shows as a jump of the logits when
-/// the weights move by 1e-5 of themselves.
+/// A network none of whose selections hangs on the last bits of a score: where a key lies on the threshold, whether it
+/// is attended to depends on the order of additions, thus on the processor. Such a key shows as a jump of the logits
+/// when the weights move by 1e-5 of themselves.
 Transformer with_clear_selections(const ModelConfig& config, const std::vector<TokenId>& ids) {
   const at::NoGradGuard no_gradient;
   for (std::uint64_t seed = 3; seed < 40; ++seed) {
