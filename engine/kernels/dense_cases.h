@@ -17,8 +17,8 @@ struct LinearCase {
 
 // f32 sums: about 1e-7 sqrt(terms) of the largest partial sum. Quantised weights with few rows add the rounding of x to
 // 16 bits: 2e-5 of the sum's size as a standard deviation, so 5 of those.
-// Many rows times bf16 weights: x in two bf16 parts where the processor has AMX, an error of at most 2^-18 of each
-// value: 2e-6 of the size of the sum as a standard deviation.
+// Many rows times bf16 weights where the processor has AMX: x is rounded to 16 bits, 2e-6 of the sum's size as a
+// standard deviation.
 inline constexpr float kPlainTolerance = 4e-6F, kSplitTolerance = 1.2e-5F, kQuantisedTolerance = 1e-4F;
 
 // Remainders on purpose: widths one below, at and above vectors, unrolled steps and blocks of four; outputs around the

@@ -38,19 +38,23 @@ class OneOmpThread {
   int before_;
 };
 
-// x in two bf16 parts, high + low: 16 to 17 bits of each value are kept, an error of at most 2^-18 of it (one part, as
-// other engines multiply: 2^-9).
+// x as a sum of bf16 numbers of 8 bits each. Two keep 16 to 17 bits of the 24, an error of at most 2^-18 of each value:
+// decode and prefill differ by 3e-5 of the logits. One, as other engines multiply, has 2^-9; three are exact, but no
+// faster than f32 (512 rows, width 768: 0.93x, 2048: 1.1x; two: 1.24x and 1.55x).
 constexpr int kParts = 2;
 
-/// [kParts][rows * in]
+/// [kParts][count], the largest part first.
 hwy::AlignedFreeUniquePtr<std::uint16_t[]> split_in_bf16(const float* x, std::int64_t count, ThreadPool& pool) {
   auto parts = hwy::AllocateAligned<std::uint16_t>(static_cast<std::size_t>(kParts * count));
-  std::uint16_t* const high = parts.get();
-  std::uint16_t* const low = high + count;
+  std::uint16_t* const out = parts.get();
   pool.parallel_for(count, 1 << 14, [&](long begin, long end, int) {
     for (long i = begin; i < end; ++i) {
-      high[i] = bf16_from_f32(x[i]);
-      low[i] = bf16_from_f32(x[i] - f32_from_bf16(high[i]));
+      float rest = x[i];
+      for (int part = 0; part < kParts; ++part) {
+        const std::uint16_t bits = bf16_from_f32(rest);
+        out[part * count + i] = bits;
+        rest -= f32_from_bf16(bits);
+      }
     }
   });
   return parts;
