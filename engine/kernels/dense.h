@@ -30,8 +30,7 @@ struct WeightMatrix {
 
 /// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x: [rows, in], y: [rows, out]; bias empty or [out].
 /// One or few rows: SIMD dot products that read each weight once (decode). Many rows: oneDNN (prefill); weights that
-/// are not f32 are converted block-wise on the way. Accumulates in f32. bf16 weights on a processor with AMX: x as
-/// the sum of two bf16 numbers, an error of at most 2^-18 of each value.
+/// are not f32 are converted block-wise on the way. Accumulates in f32.
 void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
             ThreadPool& pool);
 

@@ -33,10 +33,6 @@ OneDnn open_library() {
   };
   OneDnn functions;
   functions.sgemm = reinterpret_cast<decltype(functions.sgemm)>(find("dnnl_sgemm"));
-  functions.gemm_bf16 = reinterpret_cast<decltype(functions.gemm_bf16)>(find("dnnl_gemm_bf16bf16f32"));
-  const auto effective_isa =
-      reinterpret_cast<decltype(&dnnl_get_effective_cpu_isa)>(find("dnnl_get_effective_cpu_isa"));
-  functions.bf16_tiles = (effective_isa() & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
   functions.set_num_threads = reinterpret_cast<decltype(functions.set_num_threads)>(find("omp_set_num_threads"));
   functions.max_threads = reinterpret_cast<decltype(functions.max_threads)>(find("omp_get_max_threads"));
   return functions;
