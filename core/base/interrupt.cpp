@@ -14,6 +14,8 @@ namespace {
 std::atomic<bool> stop_requested{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
+thread_local int holds = 0;
+
 extern "C" void on_signal(int signal_number) {
   if (stop_requested.exchange(true)) _exit(128 + signal_number);
 }
@@ -31,8 +33,16 @@ bool interrupted() noexcept {
   return stop_requested.load(std::memory_order_relaxed);
 }
 
+HoldInterrupts::HoldInterrupts() noexcept {
+  ++holds;
+}
+
+HoldInterrupts::~HoldInterrupts() {
+  --holds;
+}
+
 void check_interrupt() {
-  if (interrupted()) throw Interrupted();
+  if (holds == 0 && interrupted()) throw Interrupted();
 }
 
 }  // namespace torpor

@@ -2,10 +2,14 @@
 #include <torch/version.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "apps/terminal.h"
+#include "apps/verb.h"
 #include "core/base/build_info.h"
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
@@ -49,12 +53,18 @@ int run_selfcheck(std::uint64_t seed, bool json) {
 }
 
 int run(int argc, char** argv) {
+  const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  const bool version_wanted = std::any_of(words.begin(), words.end(),
+                                          [](const std::string& word) { return word == "--version" || word == "-V"; });
+  if (!words.empty() && words.front() == "train" && !version_wanted) return apps::train(std::span(words).subspan(1));
+
   CLI::App app(
       "Torpor's verbs that train or differentiate. They need LibTorch; `torpor VERB` hands them over to this program.",
       "torpor-lab");
   app.set_version_flag("--version,-V", version());
   app.require_subcommand(1);
-  app.footer("Example:\n  torpor-lab selfcheck");
+  app.footer("Example:\n  torpor-lab train --help");
+  app.add_subcommand("train", "train a small language model whose neurons are inactive by design");
   auto* check = app.add_subcommand("selfcheck",
                                    "check that LibTorch works here and agrees with the engine's activity statistics");
   std::uint64_t seed = 1;
@@ -77,6 +87,8 @@ int main(int argc, char** argv) {
   torpor::handle_interrupts();
   try {
     return torpor::lab::run(argc, argv);
+  } catch (const torpor::apps::OutputClosed&) {
+    return 0;  // the reader has what it wanted
   } catch (const torpor::Error& error) {
     std::fflush(stdout);
     fmt::print(stderr, "torpor-lab: {}\n", error.what());

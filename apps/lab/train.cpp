@@ -1,0 +1,196 @@
+// torpor train: a language model over bytes whose neurons are inactive by design. Part of the program torpor-lab.
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "apps/options.h"
+#include "apps/result.h"
+#include "apps/terminal.h"
+#include "apps/verb.h"
+#include "core/base/atomic_file.h"
+#include "core/base/cpu.h"
+#include "core/base/error.h"
+#include "core/base/progress.h"
+#include "core/report/numbers.h"
+#include "lab/train/presets.h"
+#include "lab/train/trainer.h"
+
+namespace torpor::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Words {
+  std::string preset = "relu2-5m", precision = "auto";
+  fs::path text, held_out;
+  std::optional<std::int64_t> window, layers, d_ff, batch;
+  std::optional<double> learning_rate;
+  bool resume = false;
+};
+
+bool multiplies_bf16() {
+  const std::vector<std::string> flags = cpu_info().flags;
+  return std::find(flags.begin(), flags.end(), "amx_bf16") != flags.end() ||
+         std::find(flags.begin(), flags.end(), "avx512_bf16") != flags.end();
+}
+
+std::string preset_names() {
+  std::string out;
+  for (const lab::Preset& preset : lab::presets()) out += (out.empty() ? "" : ", ") + preset.name;
+  return out;
+}
+
+ModelConfig config_of(const lab::Preset& preset, const Words& words) {
+  ModelConfig config = preset.config;
+  if (words.window) config.context_length = static_cast<int>(*words.window);
+  if (words.layers) {
+    config.n_layers = static_cast<int>(*words.layers);
+    config.windows.assign(static_cast<std::size_t>(config.n_layers), 0);
+  }
+  if (words.d_ff) config.d_ff = static_cast<int>(*words.d_ff);
+  check_config(config, "the network asked for");
+  return config;
+}
+
+Json to_json(const lab::TrainOptions& o, const Words& words, const ModelConfig& config) {
+  return {{"preset", words.preset},
+          {"config", canonical_text(config)},
+          {"steps", o.steps},
+          {"batch", o.batch},
+          {"accumulation", o.accumulation},
+          {"window", config.context_length},
+          {"learning_rate", o.learning_rate},
+          {"last_learning_rate", o.last_learning_rate},
+          {"warm_up", o.warm_up},
+          {"beta1", o.adamw.beta1},
+          {"beta2", o.adamw.beta2},
+          {"eps", o.adamw.eps},
+          {"weight_decay", o.adamw.weight_decay},
+          {"clip", o.clip},
+          {"activation_l1", o.activation_l1},
+          {"precision", o.bf16 ? "bf16" : "f32"},
+          {"seed", o.seed}};
+}
+
+}  // namespace
+
+int train(std::span<const std::string> arguments) {
+  VerbOptions verb(
+      "train",
+      "Train a small language model over bytes. The result is a folder in Hugging Face's layout that the "
+      "other verbs take as MODEL; it also holds the newest checkpoint and log.csv with the loss of each step.",
+      "--text FILE [options]",
+      {"torpor train --preset relu2-5m --text novels/ --held-out last-novel.txt -o relu2",
+       "torpor train --preset relu2-5m --text novels/ --held-out last-novel.txt -o relu2 --resume"});
+  Words words;
+  lab::TrainOptions options;
+  CLI::App& app = verb.app();
+  app.add_option("--text", words.text, "The text: a file, or a folder of .txt files")->type_name("FILE")->required();
+  app.add_option("--held-out", words.held_out, "A text that is not trained on: bits per byte are measured on it")
+      ->type_name("FILE");
+  app.add_option("--preset", words.preset, "The network and its defaults: " + preset_names())->capture_default_str();
+  add_integer_option(app, "--steps", options.steps, 1, 1'000'000'000, "Optimizer steps (1000)");
+  const auto number = [&](const std::string& name, auto& value, const std::string& help) {
+    app.add_option(name, value, help)->type_name("X")->check(CLI::Range(0.0, 1e9));
+  };
+  const auto whole = [&](const std::string& name, std::optional<std::int64_t>& value, const std::string& help) {
+    app.add_option(name, value, help)->type_name("N")->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
+  };
+  whole("--batch", words.batch, "Windows of a pass forward and back (preset)");
+  add_integer_option(app, "--accumulation", options.accumulation, 1, 100'000, "Passes a step (1)");
+  whole("--window", words.window, "Bytes that the network sees at once; also its context length (preset)");
+  whole("--layers", words.layers, "Blocks (preset)");
+  whole("--d-ff", words.d_ff, "Neurons of a block (preset)");
+  number("--learning-rate", words.learning_rate, "At its highest (preset)");
+  number("--last-learning-rate", options.last_learning_rate,
+         "At the end of the cosine, as a part of the highest (0.1)");
+  add_integer_option(app, "--warm-up", options.warm_up, 0, 1'000'000'000, "Steps of a growing learning rate (50)");
+  number("--weight-decay", options.adamw.weight_decay, "Decoupled, of matrices only (0.1)");
+  number("--clip", options.clip, "Largest norm of the gradient; 0: none (1)");
+  number("--activation-l1", options.activation_l1, "Weight of mean |activation| in the loss (0)");
+  app.add_option("--precision", words.precision,
+                 "Of matrix products: f32, bf16, or auto: bf16 where the processor has it")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  add_integer_option(app, "--checkpoint-every", options.checkpoint_every, 0, 1'000'000'000,
+                     "Steps; 0: only at the end (200)");
+  add_integer_option(app, "--evaluate-every", options.evaluate_every, 0, 1'000'000'000,
+                     "Steps; 0: only at the end (200)");
+  add_integer_option(app, "--held-out-windows", options.held_out_windows, 0, 1'000'000'000,
+                     "Windows of the held-out text to measure on, evenly spread; 0: all (256)");
+  app.add_flag("--resume", words.resume, "Go on from the newest checkpoint in the folder of -o");
+  if (!verb.parse(arguments)) return 0;
+  CommonOptions& common = verb.common();
+
+  const lab::Preset& preset = lab::preset(words.preset);
+  if (common.output.empty()) common.output = preset.name;
+  const ModelConfig config = config_of(preset, words);
+  options.batch = words.batch ? static_cast<int>(*words.batch) : preset.batch;
+  options.learning_rate = words.learning_rate.value_or(preset.learning_rate);
+  options.bf16 = words.precision == "bf16" || (words.precision == "auto" && multiplies_bf16());
+  options.seed = common.seed;
+  if (common.threads > 0) at::set_num_threads(common.threads);
+  const int threads = at::get_num_threads();
+
+  Result result("train", arguments, common);
+  lab::ByteWindows text(TextCorpus::open(words.text), config.context_length);
+  std::optional<lab::ByteWindows> held_out;
+  if (!words.held_out.empty()) held_out.emplace(TextCorpus::open(words.held_out), config.context_length);
+  result.add_input({"text", text.corpus().source(), text.bytes(), text.corpus().fingerprint()});
+  if (held_out)
+    result.add_input({"held_out", held_out->corpus().source(), held_out->bytes(), held_out->corpus().fingerprint()});
+
+  const std::int64_t held_out_windows = options.held_out_windows;
+  lab::Trainer trainer(config, options, result.folder(), text, held_out, words.resume);
+  const std::int64_t first = trainer.step();
+  if (!common.quiet)
+    note(fmt::format("{} · {} parameters · {} of text, {} passes over it · {} threads, {}{}", preset.name,
+                     format_count(static_cast<double>(trainer.parameters())),
+                     format_bytes(static_cast<double>(text.bytes())),
+                     format_number(static_cast<double>(options.steps * options.batch * options.accumulation) /
+                                       static_cast<double>(text.size()),
+                                   2),
+                     threads, options.bf16 ? "bf16" : "f32", first > 0 ? fmt::format(" · from step {}", first) : ""));
+  const auto start = std::chrono::steady_clock::now();
+  double loss = 0;
+  const std::int64_t tokens_a_step = static_cast<std::int64_t>(options.batch) * options.accumulation * text.window();
+  {
+    Progress progress("training", options.steps * tokens_a_step, "tokens", !common.quiet);
+    trainer.run([&](const lab::StepReport& now) {
+      loss = loss == 0 ? now.loss_nats_per_token : 0.98 * loss + 0.02 * now.loss_nats_per_token;
+      std::string state = fmt::format("step {} loss {:.3f}", now.step, loss);
+      if (now.held_out_bits_per_byte) state += fmt::format(" held out {:.3f} bits a byte", *now.held_out_bits_per_byte);
+      progress.update(now.step * tokens_a_step, state);
+    });
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+  const lab::Transformer model = trainer.model();
+  model->save(result.folder(), at::kBFloat16);
+  write_file_atomically(result.folder() / "tokenizer.json", lab::byte_tokenizer_json());
+  Json json = to_json(options, words, config);
+  json["parameters"] = trainer.parameters();
+  json["tokens"] = options.steps * tokens_a_step;
+  json["held_out_bits_per_byte"] = nullptr;
+  if (held_out)  // of the network as it was written, rounded
+    json["held_out_bits_per_byte"] =
+        lab::bits_per_byte(*lab::TransformerImpl::load(result.folder()), *held_out, held_out_windows, options.batch);
+  json["threads"] = threads;
+  json["seconds"] = seconds;
+  json["tokens_per_second"] = seconds > 0 ? static_cast<double>((options.steps - first) * tokens_a_step) / seconds : 0;
+  const fs::path folder = result.folder();
+  if (!common.json) {
+    print(fmt::format("{} steps, {} tokens a second. The model is in {}\n", options.steps,
+                      format_count(json["tokens_per_second"].get<double>()), folder.string()));
+    if (held_out)
+      print(fmt::format("Held-out text: {} bits a byte\n",
+                        bold(format_number(json["held_out_bits_per_byte"].get<double>(), 4))));
+    print(fmt::format("Which of its neurons are inactive: torpor profile {} --text FILE\n", folder.string()));
+  }
+  result.finish(json, threads);
+  return 0;
+}
+
+}  // namespace torpor::apps

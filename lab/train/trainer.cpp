@@ -1,0 +1,342 @@
+#include "lab/train/trainer.h"
+
+#include <ATen/autocast_mode.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numbers>
+
+#include "core/base/atomic_file.h"
+#include "core/base/error.h"
+#include "core/base/interrupt.h"
+#include "core/report/csv.h"
+#include "core/tensor/safetensors.h"
+
+namespace torpor::lab {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kStateSchema = "torpor.trainer_state/1";
+constexpr const char* kLogHeader = "step,loss_nats_per_token,learning_rate,gradient_norm,held_out_bits_per_byte\r\n";
+
+/// While it lives, matrix products of this thread are in bf16.
+class Autocast {
+ public:
+  explicit Autocast(bool on) : on_(on), before_(at::autocast::is_autocast_enabled(at::kCPU)) {
+    if (!on_) return;
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  }
+  ~Autocast() {
+    if (!on_) return;
+    at::autocast::clear_cache();  // copies of the weights as they were
+    at::autocast::set_autocast_enabled(at::kCPU, before_);
+  }
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+
+ private:
+  bool on_, before_;
+};
+
+std::string checkpoint_name(std::int64_t step) {
+  return fmt::format("checkpoint-{:08}", step);
+}
+
+/// Complete checkpoints, the oldest first.
+std::vector<fs::path> checkpoints_in(const fs::path& folder) {
+  std::vector<fs::path> out;
+  std::error_code code;
+  for (const auto& entry : fs::directory_iterator(folder, code)) {
+    const std::string name = entry.path().filename();
+    if (name.size() == checkpoint_name(0).size() && name.starts_with("checkpoint-") &&
+        name.find_first_not_of("0123456789", 11) == std::string::npos)
+      out.push_back(entry.path());
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+void sync_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool done = descriptor >= 0 && ::fsync(descriptor) == 0;
+  if (descriptor >= 0) ::close(descriptor);
+  if (!done) throw IoError("{}: cannot be synced", folder.string());
+}
+
+at::Tensor inputs_of(const at::Tensor& windows) {
+  return windows.narrow(1, 0, windows.size(1) - 1).contiguous();
+}
+
+at::Tensor targets_of(const at::Tensor& windows) {
+  return windows.narrow(1, 1, windows.size(1) - 1).reshape({-1});
+}
+
+NamedTensors parameters_of(const TransformerImpl& model) {
+  NamedTensors out;
+  for (const auto& [name, parameter] : model.weights()) out.emplace_back(name, parameter);
+  return out;
+}
+
+void check_options(const TrainOptions& o) {
+  const auto positive = [](const char* name, double value) {
+    if (!(value > 0)) throw InvalidArgument("[Trainer] expected {} above 0, got {}", name, value);
+  };
+  positive("steps", static_cast<double>(o.steps));
+  positive("batch", o.batch);
+  positive("accumulation", o.accumulation);
+  positive("learning_rate", o.learning_rate);
+  for (const double value : {o.last_learning_rate, o.clip, o.activation_l1, o.adamw.weight_decay,
+                             static_cast<double>(o.warm_up), static_cast<double>(o.checkpoint_every),
+                             static_cast<double>(o.evaluate_every), static_cast<double>(o.held_out_windows)})
+    if (!(value >= 0)) throw InvalidArgument("[Trainer] expected options of at least 0, got {}", value);
+}
+
+}  // namespace
+
+double learning_rate_at(const TrainOptions& options, std::int64_t step) {
+  if (step < options.warm_up)
+    return options.learning_rate * static_cast<double>(step + 1) / static_cast<double>(options.warm_up);
+  const double length = static_cast<double>(std::max<std::int64_t>(1, options.steps - options.warm_up));
+  const double done = std::min(1.0, static_cast<double>(step - options.warm_up) / length);
+  const double last = options.last_learning_rate;
+  return options.learning_rate * (last + (1 - last) * (1 + std::cos(std::numbers::pi * done)) / 2);
+}
+
+double bits_per_byte(TransformerImpl& model, const ByteWindows& text, std::int64_t windows, int batch) {
+  const at::NoGradGuard no_gradient;
+  const std::int64_t count = windows == 0 ? text.size() : std::min(windows, text.size());
+  double nats = 0;
+  std::vector<std::int64_t> chosen;
+  for (std::int64_t i = 0; i < count; ++i) {
+    chosen.push_back(i * text.size() / count);
+    if (static_cast<int>(chosen.size()) < batch && i + 1 < count) continue;
+    check_interrupt();
+    const at::Tensor rows = text.at(chosen);
+    const at::Tensor logits = model.forward(inputs_of(rows)).flatten(0, 1);
+    nats +=
+        at::cross_entropy_loss(logits, targets_of(rows), {}, at::Reduction::None).to(at::kDouble).sum().item<double>();
+    chosen.clear();
+  }
+  return nats / std::numbers::ln2 / static_cast<double>(count * text.window());
+}
+
+Trainer::Trainer(const ModelConfig& config, TrainOptions options, fs::path folder, ByteWindows text,
+                 std::optional<ByteWindows> held_out, bool resume)
+    : config_(config),
+      options_(options),
+      folder_(std::move(folder)),
+      text_(std::move(text)),
+      held_out_(std::move(held_out)),
+      order_(text_.size(), options.seed),
+      model_((check_options(options), config), options.seed),
+      optimizer_(parameters_of(*model_), options.adamw),
+      log_(kLogHeader) {
+  if (config_.vocab_size < 256)
+    throw InvalidArgument("[Trainer] expected a vocabulary of 256 bytes or more, got {}", config_.vocab_size);
+  make_writable_folder(folder_);
+  const std::vector<fs::path> found = checkpoints_in(folder_);
+  if (found.empty()) return;
+  if (!resume)
+    throw UsageError("{} holds a checkpoint of an earlier run. Go on from it with --resume, or choose another folder",
+                     folder_.string());
+  load_checkpoint(found.back());
+}
+
+std::int64_t Trainer::parameters() const {
+  std::int64_t sum = 0;
+  for (const auto& [name, parameter] : model_->weights()) sum += parameter.numel();
+  return sum;
+}
+
+/// Returns the loss in nats a token; `objective` is what the gradient is of.
+at::Tensor Trainer::loss_of(const at::Tensor& windows, at::Tensor& objective) {
+  at::Tensor penalty;
+  if (options_.activation_l1 > 0)
+    model_->set_activation_hook([&](int, const at::Tensor& activations) {
+      const at::Tensor mean = activations.to(at::kFloat).abs().mean() / config_.n_layers;
+      penalty = penalty.defined() ? penalty + mean : mean;
+      return activations;
+    });
+  at::Tensor logits;
+  {
+    const Autocast cast(options_.bf16);
+    logits = model_->forward(inputs_of(windows));
+  }
+  model_->set_activation_hook({});
+  const at::Tensor loss = at::cross_entropy_loss(logits.flatten(0, 1).to(at::kFloat), targets_of(windows));
+  objective = penalty.defined() ? loss + options_.activation_l1 * penalty : loss;
+  return loss;
+}
+
+void Trainer::stop_at_bad_loss(const at::Tensor& windows) {
+  const at::NoGradGuard no_gradient;
+  int bad = -1;
+  double largest = 0;
+  model_->set_activation_hook([&](int layer, const at::Tensor& activations) {
+    if (bad < 0 && !at::isfinite(activations).all().item<bool>()) bad = layer;
+    if (bad < 0) largest = activations.abs().max().item<double>();
+    return activations;
+  });
+  {
+    const Autocast cast(options_.bf16);
+    model_->forward(inputs_of(windows));
+  }
+  model_->set_activation_hook({});
+  const std::string where = bad >= 0
+                                ? fmt::format("the first activations that are not finite are those of layer {}", bad)
+                                : fmt::format("all activations are finite (the last layer's largest: {:.3g})", largest);
+  const std::vector<fs::path> kept = checkpoints_in(folder_);
+  throw Error(1,
+              fmt::format("step {}: the loss is not finite; {}. {} Try a lower --learning-rate or a longer --warm-up",
+                          step_ + 1, where,
+                          kept.empty() ? std::string("No checkpoint was written before.")
+                                       : fmt::format("{} is kept.", kept.back().string())));
+}
+
+double Trainer::step_once(double& gradient_norm) {
+  optimizer_.zero_grad();
+  double sum = 0;
+  const std::int64_t first = step_ * options_.batch * options_.accumulation;
+  for (int pass = 0; pass < options_.accumulation; ++pass) {
+    std::vector<std::int64_t> chosen;
+    for (int i = 0; i < options_.batch; ++i) chosen.push_back(order_(first + pass * options_.batch + i));
+    const at::Tensor windows = text_.at(chosen);
+    at::Tensor objective;
+    const double loss = loss_of(windows, objective).item<double>();
+    if (!std::isfinite(loss)) stop_at_bad_loss(windows);
+    (objective / options_.accumulation).backward();
+    sum += loss;
+  }
+  gradient_norm = optimizer_.clip_gradients(options_.clip);
+  if (!std::isfinite(gradient_norm))
+    throw Error(1, fmt::format("step {}: the gradient is not finite though the loss is. Try a lower --learning-rate",
+                               step_ + 1));
+  optimizer_.step(learning_rate_at(options_, step_));
+  ++step_;
+  return sum / options_.accumulation;
+}
+
+void Trainer::log(const StepReport& report) {
+  log_ += fmt::format("{},{},{},{},{}\r\n", report.step, report.loss_nats_per_token, report.learning_rate,
+                      report.gradient_norm,
+                      report.held_out_bits_per_byte ? fmt::format("{}", *report.held_out_bits_per_byte) : "");
+}
+
+void Trainer::run(const std::function<void(const StepReport&)>& report) {
+  const auto due = [&](std::int64_t every) { return step_ == options_.steps || (every > 0 && step_ % every == 0); };
+  while (step_ < options_.steps) {
+    const HoldInterrupts until_the_step_is_saved;
+    const auto start = std::chrono::steady_clock::now();
+    StepReport now;
+    now.learning_rate = learning_rate_at(options_, step_);
+    now.loss_nats_per_token = step_once(now.gradient_norm);
+    now.step = step_;
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    now.tokens_per_second =
+        static_cast<double>(options_.batch * options_.accumulation * text_.window()) / seconds.count();
+    if (held_out_ && due(options_.evaluate_every))
+      now.held_out_bits_per_byte = bits_per_byte(*model_, *held_out_, options_.held_out_windows, options_.batch);
+    log(now);
+    const bool saved = due(options_.checkpoint_every);
+    if (saved) save_checkpoint();
+    if (report) report(now);
+    if (!interrupted()) continue;
+    if (!saved) save_checkpoint();
+    throw Interrupted(fmt::format("interrupted after step {}; go on with --resume", step_));
+  }
+}
+
+Json Trainer::state() const {
+  // What changes the losses, so that a run is not gone on with by another.
+  return {{"schema", kStateSchema},
+          {"step", step_},
+          {"config", canonical_text(config_)},
+          {"text_fingerprint", text_.corpus().fingerprint()},
+          {"options",
+           {{"steps", options_.steps},
+            {"batch", options_.batch},
+            {"accumulation", options_.accumulation},
+            {"window", text_.window()},
+            {"learning_rate", options_.learning_rate},
+            {"last_learning_rate", options_.last_learning_rate},
+            {"warm_up", options_.warm_up},
+            {"beta1", options_.adamw.beta1},
+            {"beta2", options_.adamw.beta2},
+            {"eps", options_.adamw.eps},
+            {"weight_decay", options_.adamw.weight_decay},
+            {"clip", options_.clip},
+            {"activation_l1", options_.activation_l1},
+            {"bf16", options_.bf16},
+            {"seed", options_.seed}}}};
+}
+
+void Trainer::save_checkpoint() const {
+  const fs::path target = folder_ / checkpoint_name(step_), unfinished = folder_ / "checkpoint-unfinished";
+  std::error_code code;
+  fs::remove_all(unfinished, code);
+  make_writable_folder(unfinished);
+  model_->save(unfinished, at::kFloat);
+  const NamedTensors state_tensors = optimizer_.state();
+  std::vector<TensorView> views;
+  for (const auto& [name, tensor] : state_tensors)
+    views.push_back({.name = name,
+                     .format = NumberFormat::f32,
+                     .shape = tensor.sizes().vec(),
+                     .bytes = {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
+  write_safetensors(unfinished / "optimizer.safetensors", views);
+  write_file_atomically(unfinished / "log.csv", log_);
+  write_file_atomically(unfinished / "trainer_state.json", state().dump(2) + "\n");
+  sync_folder(unfinished);
+  const std::vector<fs::path> earlier = checkpoints_in(folder_);
+  fs::rename(unfinished, target, code);
+  if (code) throw IoError("{}: cannot be renamed to {}: {}", unfinished.string(), target.string(), code.message());
+  sync_folder(folder_);
+  for (const fs::path& old : earlier)
+    if (old != target) fs::remove_all(old, code);
+  write_file_atomically(folder_ / "log.csv", log_);
+}
+
+void Trainer::load_checkpoint(const fs::path& checkpoint) {
+  const fs::path file = checkpoint / "trainer_state.json";
+  const Json found = read_json(file);
+  const JsonReader reader(found, file.string());
+  if (reader.string("schema") != kStateSchema)
+    throw BadInput("{}: expected schema \"{}\", found \"{}\"", file.string(), kStateSchema, reader.string("schema"));
+  const Json wanted = state();
+  if (reader.string("config") != wanted["config"].get<std::string>())
+    throw BadInput("{}: the checkpoint is of another network. Choose its preset and shape, or another folder with -o",
+                   checkpoint.string());
+  if (reader.string("text_fingerprint") != wanted["text_fingerprint"].get<std::string>())
+    throw BadInput("{}: the checkpoint was trained on another text than {}", checkpoint.string(),
+                   text_.corpus().source());
+  for (const auto& [name, value] : wanted["options"].items())
+    if (const Json& old = reader.object("options").at(name); old != value)
+      throw BadInput("{}: expected the options of the run that it continues: {} was {}, now {}", checkpoint.string(),
+                     name, old.dump(), value.dump());
+
+  const std::int64_t step = reader.integer("step", 1, options_.steps);
+  const at::NoGradGuard no_gradient;
+  const auto saved = TransformerImpl::load(checkpoint);
+  for (std::size_t i = 0; i < model_->weights().size(); ++i) {
+    at::Tensor to = model_->weights()[i].second;
+    to.copy_(saved->weights()[i].second);
+  }
+  const TensorArchive archive = open_safetensors(checkpoint / "optimizer.safetensors");
+  for (const auto& [name, tensor] : optimizer_.state()) {
+    const TensorView& view = archive.at(name);
+    if (view.shape != tensor.sizes().vec())
+      throw BadInput("{}: tensor \"{}\": another shape than the network's parameter", archive.where(), name);
+    std::vector<float> values = to_f32(view);
+    at::Tensor to = tensor;
+    to.copy_(torch::from_blob(values.data(), view.shape, torch::kFloat));
+  }
+  log_ = read_file(checkpoint / "log.csv");
+  optimizer_.set_steps(step);
+  step_ = step;
+}
+
+}  // namespace torpor::lab

@@ -1,0 +1,91 @@
+// Next-token training of a Transformer on bytes: AdamW, warm-up and cosine, clipping, accumulation, checkpoints.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "core/base/json.h"
+#include "lab/nn/transformer.h"
+#include "lab/train/adamw.h"
+#include "lab/train/text.h"
+
+namespace torpor::lab {
+
+struct TrainOptions {
+  std::int64_t steps = 1000;
+  int batch = 16;        // windows of a pass forward and back
+  int accumulation = 1;  // passes a step
+  double learning_rate = 2e-3;
+  double last_learning_rate = 0.1;  // of it, at the end of the cosine
+  std::int64_t warm_up = 50;        // steps
+  AdamWOptions adamw;
+  double clip = 1;           // joint norm of the gradients; 0: none
+  double activation_l1 = 0;  // weight of the mean |a| over neurons, tokens and layers in the loss
+  bool bf16 = false;         // autocast: matrix products in bf16, weights and optimizer in f32
+  std::uint64_t seed = 1;
+  std::int64_t checkpoint_every = 200;  // steps; 0: only at the end
+  std::int64_t evaluate_every = 200;    // steps; 0: only at the end
+  std::int64_t held_out_windows = 256;  // of the held-out text, spread evenly; 0: all
+};
+
+/// learning_rate * (step + 1) / warm_up while step < warm_up, then half a cosine down to last_learning_rate of it.
+double learning_rate_at(const TrainOptions& options, std::int64_t step);
+
+struct StepReport {
+  std::int64_t step = 0;  // steps done, this one included
+  double loss_nats_per_token = 0, learning_rate = 0, gradient_norm = 0;
+  double tokens_per_second = 0;
+  std::optional<double> held_out_bits_per_byte;
+};
+
+/// bits per byte of `windows` of a text (0: all), no gradients, in f32.
+double bits_per_byte(TransformerImpl& model, const ByteWindows& text, std::int64_t windows, int batch);
+
+/// One run in one folder:
+///   checkpoint-STEP/       config.json, model.safetensors (f32), optimizer.safetensors, trainer_state.json
+///   log.csv                a row a step
+/// A checkpoint is written under another name, synced and renamed, then the one before is removed: after a stop at any
+/// moment the folder holds a whole one. On one thread a resumed run has the losses of an uninterrupted one, bit for
+/// bit.
+class Trainer {
+ public:
+  /// Starts anew (resume false; throws UsageError where the folder holds a checkpoint), or goes on from the newest
+  /// checkpoint (from the start where there is none). Throws BadInput where a checkpoint is of another network or of
+  /// other options that change the losses, naming what differs.
+  Trainer(const ModelConfig& config, TrainOptions options, std::filesystem::path folder, ByteWindows text,
+          std::optional<ByteWindows> held_out, bool resume);
+
+  /// Trains to the last step, calls `report` after each step and writes checkpoints. Throws Interrupted after a
+  /// checkpoint where the user asked to stop; Error where the loss is not finite (names the step and the first layer
+  /// with activations that are not finite; the last checkpoint stays); IoError.
+  void run(const std::function<void(const StepReport&)>& report);
+
+  std::int64_t step() const { return step_; }
+  Transformer model() const { return model_; }
+  std::int64_t parameters() const;
+
+ private:
+  double step_once(double& gradient_norm);
+  at::Tensor loss_of(const at::Tensor& windows, at::Tensor& objective);
+  [[noreturn]] void stop_at_bad_loss(const at::Tensor& windows);
+  void save_checkpoint() const;
+  void load_checkpoint(const std::filesystem::path& checkpoint);
+  Json state() const;
+  void log(const StepReport& report);
+
+  ModelConfig config_;
+  TrainOptions options_;
+  std::filesystem::path folder_;
+  ByteWindows text_;
+  std::optional<ByteWindows> held_out_;
+  WindowOrder order_;
+  Transformer model_;
+  AdamW optimizer_;
+  std::int64_t step_ = 0;
+  std::string log_;
+};
+
+}  // namespace torpor::lab

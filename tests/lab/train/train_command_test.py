@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""torpor-lab train as a user runs it: TORPOR_LAB TORPOR TEXT. A run that is killed again and again ends with the losses of one
+that was not; the result works in `torpor eval` and `torpor profile`; bad input is one clear line."""
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+LAB, TORPOR, TEXT = sys.argv[1:4]
+
+
+def call(*arguments):
+    return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=200)
+
+
+class Train(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self.folder.name)
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def test_two_hundred_steps_from_scratch_and_then_profile(self):
+        out = self.path / "model"
+        done = call(LAB, "train", "--preset", "relu2-5m", "--text", TEXT, "--held-out", TEXT, "--steps", 200, "--batch", 2,
+                    "--window", 64, "--held-out-windows", 20, "-o", out, "--json", "-q")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual(result["tokens"], 200 * 2 * 64)
+        self.assertLess(result["held_out_bits_per_byte"], 4)
+        rows = (out / "log.csv").read_text().splitlines()
+        self.assertEqual(len(rows), 201)
+        self.assertTrue({"config.json", "model.safetensors", "tokenizer.json", "train.json", "manifest.json"} <=
+                        {p.name for p in out.iterdir()})
+        done = call(TORPOR, "eval", out, "--text", TEXT, "--window", 64, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertAlmostEqual(json.loads(done.stdout)["bits_per_byte"], result["held_out_bits_per_byte"], delta=0.15)
+        done = call(TORPOR, "profile", out, "--text", TEXT, "-o", self.path / "profile", "-q")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_killed_at_any_moment_it_goes_on_to_the_same_losses(self):
+        options = ["--preset", "relu2-tiny", "--text", TEXT, "--held-out", TEXT, "--steps", 150, "--checkpoint-every", 10,
+                   "--evaluate-every", 25, "--held-out-windows", 8, "--threads", 1, "-q"]
+        done = call(LAB, "train", *options, "-o", self.path / "whole")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        kills, steps = 0, set()
+        for attempt in range(60):
+            process = subprocess.Popen([LAB, "train", *map(str, options), "-o", self.path / "parts", "--resume"],
+                                       stderr=subprocess.PIPE, text=True)
+            try:
+                process.wait(timeout=0.5 + 0.07 * attempt)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+                steps.update(p.name for p in (self.path / "parts").glob("checkpoint-0*"))
+                process.stderr.close()
+                continue
+            self.assertEqual(process.returncode, 0, process.stderr.read())
+            process.stderr.close()
+            break
+        self.assertGreaterEqual(kills, 1, "nothing was killed")
+        self.assertEqual((self.path / "parts/log.csv").read_bytes(), (self.path / "whole/log.csv").read_bytes())
+        self.assertEqual((self.path / "parts/model.safetensors").read_bytes(),
+                         (self.path / "whole/model.safetensors").read_bytes())
+
+    def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(self):
+        out = self.path / "run"
+        process = subprocess.Popen([LAB, "train", "--preset", "relu2-tiny", "--text", TEXT, "--steps", "100000", "-q", "-o", out],
+                                   stderr=subprocess.PIPE, text=True)
+        for _ in range(200):
+            time.sleep(0.1)
+            if list(out.glob("checkpoint-0*")):
+                break
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("--resume", error)
+        (checkpoint,) = out.glob("checkpoint-0*")
+        self.assertIn(f"after step {int(checkpoint.name[-8:])};", error)
+
+    def test_bad_input_is_one_clear_line(self):
+        empty, binary = self.path / "empty.txt", self.path / "binary.txt"
+        empty.write_bytes(b"")
+        binary.write_bytes(bytes(range(256)) * 8)
+        for text, words in ((empty, "empty"), (binary, "UTF-8"), (self.path / "none.txt", "none.txt")):
+            done = call(LAB, "train", "--text", text, "-o", self.path / "x")
+            self.assertEqual(done.returncode, 3, done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.assertIn(words, done.stderr)
+        done = call(LAB, "train", "--text", TEXT, "--preset", "relu3-5m", "-o", self.path / "x")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("relu2-5m", done.stderr)
+        self.assertFalse((self.path / "x").exists(), "a refused run leaves a folder")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])

@@ -1,0 +1,234 @@
+#include "lab/train/trainer.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "core/base/error.h"
+#include "engine/profile/evaluate.h"
+#include "lab/train/presets.h"
+#include "tests/test_support.h"
+
+namespace torpor::lab {
+namespace {
+
+using testing::golden;
+using testing::TemporaryFolder;
+
+ByteWindows novel(std::int64_t window = 64) {
+  return {TextCorpus::open(golden("apps/text.txt")), window};
+}
+
+TrainOptions few_steps() {
+  TrainOptions options;
+  options.steps = 12;
+  options.batch = 4;
+  options.warm_up = 4;
+  options.learning_rate = 3e-3;
+  options.checkpoint_every = 5;
+  options.evaluate_every = 6;
+  options.held_out_windows = 8;
+  return options;
+}
+
+class OneThread {
+ public:
+  OneThread() : before_(at::get_num_threads()) { at::set_num_threads(1); }
+  ~OneThread() { at::set_num_threads(before_); }
+
+ private:
+  int before_;
+};
+
+std::vector<StepReport> run(Trainer& trainer) {
+  std::vector<StepReport> out;
+  trainer.run([&](const StepReport& report) { out.push_back(report); });
+  return out;
+}
+
+struct Stop {};
+
+TEST(LearningRate, RisesInALineAndFallsAsACosine) {
+  TrainOptions options;
+  options.steps = 100;
+  options.warm_up = 10;
+  options.learning_rate = 2;
+  options.last_learning_rate = 0.1;
+  EXPECT_DOUBLE_EQ(learning_rate_at(options, 0), 0.2);
+  EXPECT_DOUBLE_EQ(learning_rate_at(options, 9), 2);
+  EXPECT_DOUBLE_EQ(learning_rate_at(options, 10), 2);
+  EXPECT_NEAR(learning_rate_at(options, 55), 2 * 0.55, 1e-12) << "half way: the mean of 1 and 0.1";
+  EXPECT_NEAR(learning_rate_at(options, 100), 0.2, 1e-12);
+  options.warm_up = 0;
+  EXPECT_DOUBLE_EQ(learning_rate_at(options, 0), 2);
+}
+
+TEST(Trainer, LearnsEveryPreset) {
+  for (const char* name : {"relu2-tiny", "relu-tiny", "reglu-tiny", "swiglu-tiny", "geglu-tiny", "spark-tiny"}) {
+    const TemporaryFolder folder;
+    TrainOptions options = few_steps();
+    options.steps = 60;
+    options.batch = 8;
+    Trainer trainer(preset(name).config, options, folder / "run", novel(), novel(), false);
+    const std::vector<StepReport> reports = run(trainer);
+    ASSERT_EQ(reports.size(), 60U);
+    EXPECT_NEAR(reports.front().loss_nats_per_token, std::log(256), 1) << name << ": knows nothing at first";
+    EXPECT_LT(reports.back().loss_nats_per_token, 3.6) << name;
+    ASSERT_TRUE(reports.back().held_out_bits_per_byte.has_value());
+    EXPECT_NEAR(*reports.back().held_out_bits_per_byte * std::log(2), reports.back().loss_nats_per_token, 0.4) << name;
+  }
+}
+
+TEST(Trainer, TwinsHaveEqualNumbersOfParameters) {
+  const auto parameters = [](const char* name) {
+    std::int64_t sum = 0;
+    Transformer model(preset(name).config, 1);
+    for (const auto& [_, weight] : model->weights()) sum += weight.numel();
+    return static_cast<double>(sum);
+  };
+  const double relu2 = parameters("relu2-5m");
+  for (const char* name : {"relu-5m", "reglu-5m", "swiglu-5m", "geglu-5m", "spark-5m"})
+    EXPECT_NEAR(parameters(name) / relu2, 1, 0.001) << name;
+}
+
+TEST(Trainer, AResumedRunHasTheLossesOfAnUninterruptedOneBitForBit) {
+  const OneThread one;
+  for (const char* name : {"relu2-tiny", "spark-tiny"}) {
+    const TemporaryFolder folder;
+    Trainer whole(preset(name).config, few_steps(), folder / "whole", novel(), novel(), false);
+    const std::vector<StepReport> wanted = run(whole);
+    {
+      Trainer part(preset(name).config, few_steps(), folder / "parts", novel(), novel(), false);
+      EXPECT_THROW(part.run([](const StepReport& report) {
+        if (report.step == 7) throw Stop();  // two steps after a checkpoint, as a lost process
+      }),
+                   Stop);
+    }
+    Trainer rest(preset(name).config, few_steps(), folder / "parts", novel(), novel(), true);
+    ASSERT_EQ(rest.step(), 5);
+    const std::vector<StepReport> got = run(rest);
+    ASSERT_EQ(got.size(), 7U);
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      EXPECT_EQ(got[i].step, wanted[i + 5].step);
+      EXPECT_EQ(got[i].loss_nats_per_token, wanted[i + 5].loss_nats_per_token) << name << " step " << got[i].step;
+      EXPECT_EQ(got[i].gradient_norm, wanted[i + 5].gradient_norm);
+      EXPECT_EQ(got[i].held_out_bits_per_byte, wanted[i + 5].held_out_bits_per_byte);
+    }
+    const auto text_of = [](const std::filesystem::path& path) {
+      std::ifstream in(path);
+      return std::string(std::istreambuf_iterator<char>(in), {});
+    };
+    EXPECT_EQ(text_of(folder / "parts/log.csv"), text_of(folder / "whole/log.csv"));
+    EXPECT_EQ(text_of(folder / "parts/checkpoint-00000012/model.safetensors"),
+              text_of(folder / "whole/checkpoint-00000012/model.safetensors"));
+  }
+}
+
+TEST(Trainer, AccumulatedPassesAreOneLargeBatch) {
+  const OneThread one;
+  const TemporaryFolder folder;
+  TrainOptions large = few_steps(), accumulated = few_steps();
+  large.batch = 8;
+  accumulated.batch = 2;
+  accumulated.accumulation = 4;
+  Trainer a(preset("relu2-tiny").config, large, folder / "a", novel(), {}, false);
+  Trainer b(preset("relu2-tiny").config, accumulated, folder / "b", novel(), {}, false);
+  const auto of_a = run(a), of_b = run(b);
+  for (std::size_t i = 0; i < of_a.size(); ++i) {
+    EXPECT_NEAR(of_a[i].loss_nats_per_token, of_b[i].loss_nats_per_token, 2e-4) << i;
+    EXPECT_NEAR(of_a[i].gradient_norm, of_b[i].gradient_norm, 2e-3 * of_a[i].gradient_norm) << i;
+  }
+}
+
+TEST(Trainer, AnL1PenaltyMakesActivationsSmaller) {
+  const TemporaryFolder folder;
+  const auto mean_activation = [&](double weight) {
+    TrainOptions options = few_steps();
+    options.steps = 60;
+    options.activation_l1 = weight;
+    Trainer trainer(preset("relu-tiny").config, options, folder / fmt::format("{}", weight), novel(), {}, false);
+    run(trainer);
+    double sum = 0;
+    Transformer model = trainer.model();
+    model->set_activation_hook([&](int, const at::Tensor& a) {
+      sum += a.abs().mean().item<double>();
+      return a;
+    });
+    const std::int64_t windows[] = {0, 3, 9};
+    const at::NoGradGuard no_gradient;
+    model->forward(novel().at(windows).narrow(1, 0, 64).contiguous());
+    return sum;
+  };
+  EXPECT_LT(mean_activation(1), 0.8 * mean_activation(0));
+}
+
+TEST(Trainer, BitsPerByteAreThoseOfTheEngine) {
+  const TemporaryFolder folder;
+  TrainOptions options = few_steps();
+  options.steps = 30;
+  Trainer trainer(preset("relu2-tiny").config, options, folder / "run", novel(), {}, false);
+  run(trainer);
+  trainer.model()->save(folder / "model", at::kFloat);
+  const ByteWindows text = novel();
+  const double lab = bits_per_byte(*TransformerImpl::load(folder / "model"), text, 0, 4);
+  ThreadPool pool(1);
+  Session session = evaluation_session(Model::load(folder / "model"), pool, 65);
+  std::vector<TextWindow> windows;
+  for (std::int64_t w = 0; w < text.size(); ++w) {
+    TextWindow window{{}, 64};
+    const at::Tensor row = text.at({&w, 1})[0];
+    for (std::int64_t i = 0; i < 64; ++i) window.tokens.push_back(static_cast<TokenId>(row[i].item<std::int64_t>()));
+    window.bytes = 63;
+    windows.push_back(std::move(window));
+  }
+  const Evaluation engine = evaluate(session, pool, windows);
+  EXPECT_NEAR(engine.loss_interval().mean / std::log(2), lab, 0.02 * lab)
+      << "all but one of 64 predictions are the same";
+}
+
+TEST(Trainer, ALossThatIsNotFiniteNamesStepAndLayerAndKeepsTheCheckpoint) {
+  const TemporaryFolder folder;
+  TrainOptions options = few_steps();
+  Trainer trainer(preset("relu2-tiny").config, options, folder / "run", novel(), {}, false);
+  Transformer model = trainer.model();
+  try {
+    trainer.run([&](const StepReport& report) {
+      if (report.step != 7) return;
+      const at::NoGradGuard no_gradient;
+      model->neuron_layers()[1].incoming[0].mul_(1e30);  // squared: infinity
+    });
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("step 8"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("layer 1"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("checkpoint-00000005"));
+    EXPECT_EQ(error.exit_code(), 1);
+  }
+  EXPECT_EQ(Trainer(preset("relu2-tiny").config, options, folder / "run", novel(), {}, true).step(), 5);
+}
+
+TEST(Trainer, RefusesACheckpointOfAnotherRunAndSaysWhatDiffers) {
+  const TemporaryFolder folder;
+  {
+    Trainer trainer(preset("relu2-tiny").config, few_steps(), folder / "run", novel(), {}, false);
+    run(trainer);
+  }
+  const auto message = [&](const char* name, TrainOptions options, bool resume) -> std::string {
+    try {
+      Trainer(preset(name).config, options, folder / "run", novel(), {}, resume);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(message("relu2-tiny", few_steps(), false), ::testing::HasSubstr("--resume"));
+  EXPECT_THAT(message("swiglu-tiny", few_steps(), true), ::testing::HasSubstr("another network"));
+  TrainOptions other = few_steps();
+  other.batch = 5;
+  EXPECT_THAT(message("relu2-tiny", other, true), ::testing::HasSubstr("batch was 4, now 5"));
+  EXPECT_EQ(message("relu2-tiny", few_steps(), true), "");
+}
+
+}  // namespace
+}  // namespace torpor::lab
