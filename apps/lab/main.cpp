@@ -54,14 +54,16 @@ int run_selfcheck(std::uint64_t seed, bool json) {
 
 int run(int argc, char** argv) {
   const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
-  const bool version_wanted = std::any_of(words.begin(), words.end(),
-                                          [](const std::string& word) { return word == "--version" || word == "-V"; });
-  if (!words.empty() && words.front() == "train" && !version_wanted) return apps::train(std::span(words).subspan(1));
+  if (std::any_of(words.begin(), words.end(), [](const std::string& w) { return w == "--version" || w == "-V"; })) {
+    fmt::print("{}\n", version());
+    return 0;
+  }
+  if (!words.empty() && words.front() == "train") return apps::train(std::span(words).subspan(1));
 
   CLI::App app(
       "Torpor's verbs that train or differentiate. They need LibTorch; `torpor VERB` hands them over to this program.",
       "torpor-lab");
-  app.set_version_flag("--version,-V", version());
+  app.add_flag("--version,-V", "print versions");
   app.require_subcommand(1);
   app.footer("Example:\n  torpor-lab train --help");
   app.add_subcommand("train", "train a small language model whose neurons are inactive by design");
