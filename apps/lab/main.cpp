@@ -63,7 +63,7 @@ int run(int argc, char** argv) {
   CLI::App app(
       "Torpor's verbs that train or differentiate. They need LibTorch; `torpor VERB` hands them over to this program.",
       "torpor-lab");
-  app.add_flag("--version,-V", "print versions");
+  app.set_version_flag("--version,-V", version());
   app.require_subcommand(1);
   app.footer("Example:\n  torpor-lab train --help");
   app.add_subcommand("train", "train a small language model whose neurons are inactive by design");

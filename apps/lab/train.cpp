@@ -93,10 +93,12 @@ int train(std::span<const std::string> arguments) {
   app.add_option("--preset", words.preset, "The network and its defaults: " + preset_names())->capture_default_str();
   add_integer_option(app, "--steps", options.steps, 1, 1'000'000'000, "Optimizer steps (1000)");
   const auto number = [&](const std::string& name, auto& value, const std::string& help) {
-    app.add_option(name, value, help)->type_name("X")->check(CLI::Range(0.0, 1e9));
+    app.add_option(name, value, help)->type_name("X")->check(CLI::Range(0.0, 1e9).description(""));
   };
   const auto whole = [&](const std::string& name, std::optional<std::int64_t>& value, const std::string& help) {
-    app.add_option(name, value, help)->type_name("N")->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
+    app.add_option(name, value, help)
+        ->type_name("N")
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30).description(""));
   };
   whole("--batch", words.batch, "Windows of a pass forward and back (preset)");
   add_integer_option(app, "--accumulation", options.accumulation, 1, 100'000, "Passes a step (1)");
@@ -112,7 +114,7 @@ int train(std::span<const std::string> arguments) {
   number("--activation-l1", options.activation_l1, "Weight of mean |activation| in the loss (0)");
   app.add_option("--precision", words.precision,
                  "Of matrix products: f32, bf16, or auto: bf16 where the processor has it")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""))
       ->capture_default_str();
   add_integer_option(app, "--checkpoint-every", options.checkpoint_every, 0, 1'000'000'000,
                      "Steps; 0: only at the end (200)");
