@@ -167,7 +167,7 @@ at::Tensor Trainer::loss_of(const at::Tensor& windows, at::Tensor& objective) {
     logits = model_->forward(inputs_of(windows));
   }
   model_->set_activation_hook({});
-  const at::Tensor loss = at::cross_entropy_loss(logits.flatten(0, 1).to(at::kFloat), targets_of(windows));
+  at::Tensor loss = at::cross_entropy_loss(logits.flatten(0, 1).to(at::kFloat), targets_of(windows));
   objective = penalty.defined() ? loss + options_.activation_l1 * penalty : loss;
   return loss;
 }

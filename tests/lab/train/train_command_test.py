@@ -53,7 +53,7 @@ class Train(unittest.TestCase):
             process = subprocess.Popen([LAB, "train", *map(str, options), "-o", self.path / "parts", "--resume"],
                                        stderr=subprocess.PIPE, text=True)
             try:
-                process.wait(timeout=0.5 + 0.07 * attempt)
+                process.wait(timeout=0.9 + 0.23 * attempt)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
