@@ -176,19 +176,25 @@ CLI::Option* detail::add_integer_option(CLI::App& app, const std::string& name, 
       ->type_name("N");
 }
 
-CLI::Option* add_number_option(CLI::App& app, const std::string& name, float& value, const std::string& help) {
+template <typename T>
+CLI::Option* detail::add_number_option(CLI::App& app, const std::string& name, std::function<void(T)> set,
+                                       const std::string& help) {
   return app
       .add_option_function<std::string>(
           name,
-          [&value, name](const std::string& text) {
-            const auto number = whole_number<float>(text);
+          [set = std::move(set), name](const std::string& text) {
+            const auto number = whole_number<T>(text);
             if (!number || !std::isfinite(*number))
               throw CLI::ValidationError(name, fmt::format("expected a number, found \"{}\"", text));
-            value = *number;
+            set(*number);
           },
           help)
       ->type_name("X");
 }
+template CLI::Option* detail::add_number_option(CLI::App&, const std::string&, std::function<void(float)>,
+                                                const std::string&);
+template CLI::Option* detail::add_number_option(CLI::App&, const std::string&, std::function<void(double)>,
+                                                const std::string&);
 
 CLI::Option* add_share_option(CLI::App& app, const std::string& name, std::optional<double>& share,
                               const std::string& help) {

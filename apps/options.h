@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace torpor::apps {
@@ -42,7 +43,10 @@ class VerbOptions {
 namespace detail {
 CLI::Option* add_integer_option(CLI::App& app, const std::string& name, std::function<void(std::int64_t)> set,
                                 std::int64_t min, std::int64_t max, const std::string& help);
-}
+template <typename T>
+CLI::Option* add_number_option(CLI::App& app, const std::string& name, std::function<void(T)> set,
+                               const std::string& help);
+}  // namespace detail
 
 /// A whole number from min to max; anything else is an error that says so.
 template <typename T>
@@ -52,8 +56,13 @@ CLI::Option* add_integer_option(CLI::App& app, const std::string& name, T& value
       app, name, [&value](std::int64_t number) { value = static_cast<T>(number); }, min, max, help);
 }
 
-/// A finite number. Its range is the library's business.
-CLI::Option* add_number_option(CLI::App& app, const std::string& name, float& value, const std::string& help);
+/// A finite number, float or double; also into an optional. Its range is the library's business.
+template <typename T>
+CLI::Option* add_number_option(CLI::App& app, const std::string& name, T& value, const std::string& help) {
+  using Number = std::conditional_t<std::is_same_v<T, float>, float, double>;
+  return detail::add_number_option<Number>(
+      app, name, [&value](Number number) { value = number; }, help);
+}
 
 /// A share: "1%" or "0.01"; a bare "1" is refused, since it may mean either. Stays unset if not given.
 CLI::Option* add_share_option(CLI::App& app, const std::string& name, std::optional<double>& share,

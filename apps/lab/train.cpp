@@ -9,7 +9,6 @@
 #include "apps/result.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
-#include "core/base/atomic_file.h"
 #include "core/base/cpu.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
@@ -32,14 +31,8 @@ struct Words {
 
 bool multiplies_bf16() {
   const std::vector<std::string> flags = cpu_info().flags;
-  return std::find(flags.begin(), flags.end(), "amx_bf16") != flags.end() ||
-         std::find(flags.begin(), flags.end(), "avx512_bf16") != flags.end();
-}
-
-std::string preset_names() {
-  std::string out;
-  for (const lab::Preset& preset : lab::presets()) out += (out.empty() ? "" : ", ") + preset.name;
-  return out;
+  return std::any_of(flags.begin(), flags.end(),
+                     [](const std::string& flag) { return flag == "amx_bf16" || flag == "avx512_bf16"; });
 }
 
 ModelConfig config_of(const lab::Preset& preset, const Words& words) {
@@ -52,26 +45,6 @@ ModelConfig config_of(const lab::Preset& preset, const Words& words) {
   if (words.d_ff) config.d_ff = static_cast<int>(*words.d_ff);
   check_config(config, "the network asked for");
   return config;
-}
-
-Json to_json(const lab::TrainOptions& o, const Words& words, const ModelConfig& config) {
-  return {{"preset", words.preset},
-          {"config", canonical_text(config)},
-          {"steps", o.steps},
-          {"batch", o.batch},
-          {"accumulation", o.accumulation},
-          {"window", config.context_length},
-          {"learning_rate", o.learning_rate},
-          {"last_learning_rate", o.last_learning_rate},
-          {"warm_up", o.warm_up},
-          {"beta1", o.adamw.beta1},
-          {"beta2", o.adamw.beta2},
-          {"eps", o.adamw.eps},
-          {"weight_decay", o.adamw.weight_decay},
-          {"clip", o.clip},
-          {"activation_l1", o.activation_l1},
-          {"precision", o.bf16 ? "bf16" : "f32"},
-          {"seed", o.seed}};
 }
 
 }  // namespace
@@ -90,15 +63,14 @@ int train(std::span<const std::string> arguments) {
   app.add_option("--text", words.text, "The text: a file, or a folder of .txt files")->type_name("FILE")->required();
   app.add_option("--held-out", words.held_out, "A text that is not trained on: bits per byte are measured on it")
       ->type_name("FILE");
-  app.add_option("--preset", words.preset, "The network and its defaults: " + preset_names())->capture_default_str();
+  app.add_option("--preset", words.preset, "The network and its defaults: " + lab::preset_names())
+      ->capture_default_str();
   add_integer_option(app, "--steps", options.steps, 1, 1'000'000'000, "Optimizer steps (1000)");
   const auto number = [&](const std::string& name, auto& value, const std::string& help) {
-    app.add_option(name, value, help)->type_name("X")->check(CLI::Range(0.0, 1e9).description(""));
+    add_number_option(app, name, value, help)->check(CLI::Range(0.0, 1e9).description(""));
   };
   const auto whole = [&](const std::string& name, std::optional<std::int64_t>& value, const std::string& help) {
-    app.add_option(name, value, help)
-        ->type_name("N")
-        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30).description(""));
+    add_integer_option(app, name, value, 1, std::int64_t{1} << 30, help);
   };
   whole("--batch", words.batch, "Windows of a pass forward and back (preset)");
   add_integer_option(app, "--accumulation", options.accumulation, 1, 100'000, "Passes a step (1)");
@@ -144,7 +116,6 @@ int train(std::span<const std::string> arguments) {
   if (held_out)
     result.add_input({"held_out", held_out->corpus().source(), held_out->bytes(), held_out->corpus().fingerprint()});
 
-  const std::int64_t held_out_windows = options.held_out_windows;
   lab::Trainer trainer(config, options, result.folder(), text, held_out, words.resume);
   const std::int64_t first = trainer.step();
   if (!common.quiet)
@@ -171,14 +142,15 @@ int train(std::span<const std::string> arguments) {
 
   const lab::Transformer model = trainer.model();
   model->save(result.folder(), at::kBFloat16);
-  write_file_atomically(result.folder() / "tokenizer.json", lab::byte_tokenizer_json());
-  Json json = to_json(options, words, config);
+  result.add_file("tokenizer", "tokenizer.json", lab::byte_tokenizer_json());
+  Json json = {{"preset", preset.name}, {"config", canonical_text(config)}, {"window", config.context_length}};
+  json.update(lab::to_json(options));
   json["parameters"] = trainer.parameters();
   json["tokens"] = options.steps * tokens_a_step;
   json["held_out_bits_per_byte"] = nullptr;
   if (held_out)  // of the network as it was written, rounded
-    json["held_out_bits_per_byte"] =
-        lab::bits_per_byte(*lab::TransformerImpl::load(result.folder()), *held_out, held_out_windows, options.batch);
+    json["held_out_bits_per_byte"] = lab::bits_per_byte(*lab::TransformerImpl::load(result.folder()), *held_out,
+                                                        options.held_out_windows, options.batch);
   json["threads"] = threads;
   json["seconds"] = seconds;
   json["tokens_per_second"] = seconds > 0 ? static_cast<double>((options.steps - first) * tokens_a_step) / seconds : 0;

@@ -8,10 +8,13 @@
 
 namespace torpor {
 
-CsvWriter::CsvWriter(const std::vector<std::string>& header) : width_(header.size()) {
+CsvWriter::CsvWriter(const std::vector<std::string>& header, std::string_view so_far) : width_(header.size()) {
   if (header.empty()) throw InvalidArgument("[CsvWriter] expected a header of at least one field, got none");
   for (const std::string& name : header) text(name);
   end_row();
+  if (so_far.empty()) return;
+  if (!so_far.starts_with(out_)) throw InvalidArgument("[CsvWriter] expected a table with the header {}", out_);
+  out_ = so_far;
 }
 
 void CsvWriter::add(std::string_view raw) {

@@ -12,7 +12,9 @@ namespace torpor {
 /// a line break or outer blanks are quoted. Missing numbers (NaN) are empty fields. One thread at a time.
 class CsvWriter {
  public:
-  explicit CsvWriter(const std::vector<std::string>& header);
+  /// so_far: a table that str() of another writer gave; empty: none. Throws InvalidArgument where it does not begin
+  /// with this header.
+  explicit CsvWriter(const std::vector<std::string>& header, std::string_view so_far = {});
 
   CsvWriter& text(std::string_view field);
   /// The shortest digits that read back as the same number.

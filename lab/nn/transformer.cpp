@@ -12,6 +12,7 @@
 #include "engine/models/config_huggingface.h"
 #include "engine/models/model_files.h"
 #include "lab/nn/statistical_top_k.h"
+#include "lab/nn/tensor_views.h"
 
 namespace torpor::lab {
 namespace {
@@ -119,11 +120,7 @@ std::shared_ptr<TransformerImpl> TransformerImpl::load(const std::filesystem::pa
       new TransformerImpl(files.config, architecture_of(files.config.model_type, files.config_where)));
   const at::NoGradGuard no_gradient;
   const auto copy = [&](const TensorView& from, const at::Tensor& to, bool transposed) {
-    std::vector<float> values = to_f32(from);
-    at::Tensor source = torch::from_blob(values.data(), from.shape, torch::kFloat);
-    if (!at::isfinite(source).all().item<bool>())
-      throw BadInput("{}: tensor \"{}\": expected finite weights, found NaN or infinity", files.archive.where(),
-                     from.name);
+    const at::Tensor source = tensor_of(from, files.archive.where());
     to.copy_(transposed ? source.t() : source);
   };
   for (const BoundTensor& tensor : bound) {
@@ -154,10 +151,7 @@ void TransformerImpl::save(const std::filesystem::path& folder, at::ScalarType t
     const auto& [name, parameter] = named_[i];
     const at::Tensor& tensor =
         kept.emplace_back((transposed_[i] ? parameter.detach().t() : parameter.detach()).to(type).contiguous());
-    views.push_back({.name = name,
-                     .format = format,
-                     .shape = tensor.sizes().vec(),
-                     .bytes = {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
+    views.push_back(view_of(name, tensor));
   }
   write_safetensors_folder(folder, views, {{"format", "pt"}});
   write_file_atomically(folder / "config.json", json.dump(2) + "\n");

@@ -17,9 +17,9 @@ AdamW::AdamW(NamedTensors parameters, AdamWOptions options) : parameters_(std::m
 
 void AdamW::step(double learning_rate) {
   const at::NoGradGuard no_gradient;
-  ++steps_;
+  const at::Tensor step = torch::full({}, static_cast<double>(++steps_));  // f32: exact for 16 million steps
   for (const bool matrices : {true, false}) {
-    std::vector<at::Tensor> weights, gradients, exp_avg, exp_avg_sq, steps;
+    std::vector<at::Tensor> weights, gradients, exp_avg, exp_avg_sq;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const at::Tensor& weight = parameters_[i].second;
       if ((weight.dim() >= 2) != matrices || !weight.grad().defined()) continue;
@@ -27,9 +27,9 @@ void AdamW::step(double learning_rate) {
       gradients.push_back(weight.grad());
       exp_avg.push_back(exp_avg_[i]);
       exp_avg_sq.push_back(exp_avg_sq_[i]);
-      steps.push_back(torch::full({}, static_cast<double>(steps_)));  // f32: exact for 16 million steps
     }
     if (weights.empty()) continue;
+    const std::vector<at::Tensor> steps(weights.size(), step);
     at::_fused_adamw_(weights, gradients, exp_avg, exp_avg_sq, {}, steps, learning_rate, options_.beta1, options_.beta2,
                       matrices ? options_.weight_decay : 0, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
   }

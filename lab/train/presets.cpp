@@ -89,13 +89,17 @@ const std::vector<Preset>& presets() {
   return all;
 }
 
+std::string preset_names() {
+  std::string names;
+  for (const Preset& candidate : presets()) names += (names.empty() ? "" : ", ") + candidate.name;
+  return names;
+}
+
 const Preset& preset(std::string_view name) {
   const auto found =
       std::find_if(presets().begin(), presets().end(), [&](const Preset& candidate) { return candidate.name == name; });
   if (found != presets().end()) return *found;
-  std::string names;
-  for (const Preset& candidate : presets()) names += (names.empty() ? "" : ", ") + candidate.name;
-  throw UsageError("--preset {}: expected one of {}", name, names);
+  throw UsageError("--preset {}: expected one of {}", name, preset_names());
 }
 
 }  // namespace torpor::lab

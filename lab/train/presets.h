@@ -21,6 +21,9 @@ struct Preset {
 /// vocabulary. Spark's dimensions follow spark.md 7.1 (8 % of the neurons, an eighth of the context).
 const std::vector<Preset>& presets();
 
+/// "relu2-5m, relu-5m, …"
+std::string preset_names();
+
 /// Throws UsageError that lists the names.
 const Preset& preset(std::string_view name);
 

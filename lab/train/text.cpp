@@ -20,10 +20,9 @@ ByteWindows::ByteWindows(TextCorpus corpus, std::int64_t window)
     starts_.push_back(start);
     start += static_cast<std::int64_t>(document.size());
   }
-  count_ = (start - 1) / window_;
   if (count_ < 1)
     throw BadInput("{}: expected at least {} bytes of text, one window and a byte, found {}", corpus_.source(),
-                   window_ + 1, start);
+                   window_ + 1, bytes());
 }
 
 at::Tensor ByteWindows::at(std::span<const std::int64_t> windows) const {

@@ -5,22 +5,23 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
-#include "core/report/csv.h"
 #include "core/tensor/safetensors.h"
+#include "lab/nn/tensor_views.h"
 
 namespace torpor::lab {
 namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kStateSchema = "torpor.trainer_state/1";
-constexpr const char* kLogHeader = "step,loss_nats_per_token,learning_rate,gradient_norm,held_out_bits_per_byte\r\n";
+const std::vector<std::string> kLogHeader = {"step", "loss_nats_per_token", "learning_rate", "gradient_norm",
+                                             "held_out_bits_per_byte"};
 
 /// While it lives, matrix products of this thread are in bf16.
 class Autocast {
@@ -97,6 +98,23 @@ void check_options(const TrainOptions& o) {
 
 }  // namespace
 
+Json to_json(const TrainOptions& options) {
+  return {{"steps", options.steps},
+          {"batch", options.batch},
+          {"accumulation", options.accumulation},
+          {"learning_rate", options.learning_rate},
+          {"last_learning_rate", options.last_learning_rate},
+          {"warm_up", options.warm_up},
+          {"beta1", options.adamw.beta1},
+          {"beta2", options.adamw.beta2},
+          {"eps", options.adamw.eps},
+          {"weight_decay", options.adamw.weight_decay},
+          {"clip", options.clip},
+          {"activation_l1", options.activation_l1},
+          {"precision", options.bf16 ? "bf16" : "f32"},
+          {"seed", options.seed}};
+}
+
 double learning_rate_at(const TrainOptions& options, std::int64_t step) {
   if (step < options.warm_up)
     return options.learning_rate * static_cast<double>(step + 1) / static_cast<double>(options.warm_up);
@@ -152,21 +170,25 @@ std::int64_t Trainer::parameters() const {
   return sum;
 }
 
+at::Tensor Trainer::logits_of(const at::Tensor& windows, TransformerImpl::ActivationHook hook) {
+  const Autocast cast(options_.bf16);
+  model_->set_activation_hook(std::move(hook));
+  at::Tensor logits = model_->forward(inputs_of(windows));
+  model_->set_activation_hook({});
+  return logits;
+}
+
 /// Returns the loss in nats a token; `objective` is what the gradient is of.
 at::Tensor Trainer::loss_of(const at::Tensor& windows, at::Tensor& objective) {
   at::Tensor penalty;
+  TransformerImpl::ActivationHook hook;
   if (options_.activation_l1 > 0)
-    model_->set_activation_hook([&](int, const at::Tensor& activations) {
+    hook = [&](int, const at::Tensor& activations) {
       const at::Tensor mean = activations.to(at::kFloat).abs().mean() / config_.n_layers;
       penalty = penalty.defined() ? penalty + mean : mean;
       return activations;
-    });
-  at::Tensor logits;
-  {
-    const Autocast cast(options_.bf16);
-    logits = model_->forward(inputs_of(windows));
-  }
-  model_->set_activation_hook({});
+    };
+  const at::Tensor logits = logits_of(windows, std::move(hook));
   at::Tensor loss = at::cross_entropy_loss(logits.flatten(0, 1).to(at::kFloat), targets_of(windows));
   objective = penalty.defined() ? loss + options_.activation_l1 * penalty : loss;
   return loss;
@@ -176,16 +198,11 @@ void Trainer::stop_at_bad_loss(const at::Tensor& windows) {
   const at::NoGradGuard no_gradient;
   int bad = -1;
   double largest = 0;
-  model_->set_activation_hook([&](int layer, const at::Tensor& activations) {
+  logits_of(windows, [&](int layer, const at::Tensor& activations) {
     if (bad < 0 && !at::isfinite(activations).all().item<bool>()) bad = layer;
     if (bad < 0) largest = activations.abs().max().item<double>();
     return activations;
   });
-  {
-    const Autocast cast(options_.bf16);
-    model_->forward(inputs_of(windows));
-  }
-  model_->set_activation_hook({});
   const std::string where = bad >= 0
                                 ? fmt::format("the first activations that are not finite are those of layer {}", bad)
                                 : fmt::format("all activations are finite (the last layer's largest: {:.3g})", largest);
@@ -221,23 +238,22 @@ double Trainer::step_once(double& gradient_norm) {
 }
 
 void Trainer::log(const StepReport& report) {
-  log_ += fmt::format("{},{},{},{},{}\r\n", report.step, report.loss_nats_per_token, report.learning_rate,
-                      report.gradient_norm,
-                      report.held_out_bits_per_byte ? fmt::format("{}", *report.held_out_bits_per_byte) : "");
+  log_.integer(report.step)
+      .number(report.loss_nats_per_token)
+      .number(report.learning_rate)
+      .number(report.gradient_norm)
+      .number(report.held_out_bits_per_byte.value_or(std::numeric_limits<double>::quiet_NaN()))  // NaN: empty
+      .end_row();
 }
 
 void Trainer::run(const std::function<void(const StepReport&)>& report) {
   const auto due = [&](std::int64_t every) { return step_ == options_.steps || (every > 0 && step_ % every == 0); };
   while (step_ < options_.steps) {
     const HoldInterrupts until_the_step_is_saved;
-    const auto start = std::chrono::steady_clock::now();
     StepReport now;
     now.learning_rate = learning_rate_at(options_, step_);
     now.loss_nats_per_token = step_once(now.gradient_norm);
     now.step = step_;
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    now.tokens_per_second =
-        static_cast<double>(options_.batch * options_.accumulation * text_.window()) / seconds.count();
     if (held_out_ && due(options_.evaluate_every))
       now.held_out_bits_per_byte = bits_per_byte(*model_, *held_out_, options_.held_out_windows, options_.batch);
     log(now);
@@ -252,26 +268,13 @@ void Trainer::run(const std::function<void(const StepReport&)>& report) {
 
 Json Trainer::state() const {
   // What changes the losses, so that a run is not gone on with by another.
+  Json options = to_json(options_);
+  options["window"] = text_.window();
   return {{"schema", kStateSchema},
           {"step", step_},
           {"config", canonical_text(config_)},
           {"text_fingerprint", text_.corpus().fingerprint()},
-          {"options",
-           {{"steps", options_.steps},
-            {"batch", options_.batch},
-            {"accumulation", options_.accumulation},
-            {"window", text_.window()},
-            {"learning_rate", options_.learning_rate},
-            {"last_learning_rate", options_.last_learning_rate},
-            {"warm_up", options_.warm_up},
-            {"beta1", options_.adamw.beta1},
-            {"beta2", options_.adamw.beta2},
-            {"eps", options_.adamw.eps},
-            {"weight_decay", options_.adamw.weight_decay},
-            {"clip", options_.clip},
-            {"activation_l1", options_.activation_l1},
-            {"bf16", options_.bf16},
-            {"seed", options_.seed}}}};
+          {"options", std::move(options)}};
 }
 
 void Trainer::save_checkpoint() const {
@@ -282,13 +285,9 @@ void Trainer::save_checkpoint() const {
   model_->save(unfinished, at::kFloat);
   const NamedTensors state_tensors = optimizer_.state();
   std::vector<TensorView> views;
-  for (const auto& [name, tensor] : state_tensors)
-    views.push_back({.name = name,
-                     .format = NumberFormat::f32,
-                     .shape = tensor.sizes().vec(),
-                     .bytes = {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
+  for (const auto& [name, tensor] : state_tensors) views.push_back(view_of(name, tensor));
   write_safetensors(unfinished / "optimizer.safetensors", views);
-  write_file_atomically(unfinished / "log.csv", log_);
+  write_file_atomically(unfinished / "log.csv", log_.str());
   write_file_atomically(unfinished / "trainer_state.json", state().dump(2) + "\n");
   sync_folder(unfinished);
   const std::vector<fs::path> earlier = checkpoints_in(folder_);
@@ -297,7 +296,7 @@ void Trainer::save_checkpoint() const {
   sync_folder(folder_);
   for (const fs::path& old : earlier)
     if (old != target) fs::remove_all(old, code);
-  write_file_atomically(folder_ / "log.csv", log_);
+  write_file_atomically(folder_ / "log.csv", log_.str());
 }
 
 void Trainer::load_checkpoint(const fs::path& checkpoint) {
@@ -330,11 +329,10 @@ void Trainer::load_checkpoint(const fs::path& checkpoint) {
     const TensorView& view = archive.at(name);
     if (view.shape != tensor.sizes().vec())
       throw BadInput("{}: tensor \"{}\": another shape than the network's parameter", archive.where(), name);
-    std::vector<float> values = to_f32(view);
     at::Tensor to = tensor;
-    to.copy_(torch::from_blob(values.data(), view.shape, torch::kFloat));
+    to.copy_(tensor_of(view, archive.where()));
   }
-  log_ = read_file(checkpoint / "log.csv");
+  log_ = CsvWriter(kLogHeader, read_file(checkpoint / "log.csv"));
   optimizer_.set_steps(step);
   step_ = step;
 }

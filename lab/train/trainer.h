@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/base/json.h"
+#include "core/report/csv.h"
 #include "lab/nn/transformer.h"
 #include "lab/train/adamw.h"
 #include "lab/train/text.h"
@@ -31,13 +32,15 @@ struct TrainOptions {
   std::int64_t held_out_windows = 256;  // of the held-out text, spread evenly; 0: all
 };
 
+/// The options that decide the losses, by name.
+Json to_json(const TrainOptions& options);
+
 /// learning_rate * (step + 1) / warm_up while step < warm_up, then half a cosine down to last_learning_rate of it.
 double learning_rate_at(const TrainOptions& options, std::int64_t step);
 
 struct StepReport {
   std::int64_t step = 0;  // steps done, this one included
   double loss_nats_per_token = 0, learning_rate = 0, gradient_norm = 0;
-  double tokens_per_second = 0;
   std::optional<double> held_out_bits_per_byte;
 };
 
@@ -70,6 +73,7 @@ class Trainer {
  private:
   double step_once(double& gradient_norm);
   at::Tensor loss_of(const at::Tensor& windows, at::Tensor& objective);
+  at::Tensor logits_of(const at::Tensor& windows, TransformerImpl::ActivationHook hook);
   [[noreturn]] void stop_at_bad_loss(const at::Tensor& windows);
   void save_checkpoint() const;
   void load_checkpoint(const std::filesystem::path& checkpoint);
@@ -85,7 +89,7 @@ class Trainer {
   Transformer model_;
   AdamW optimizer_;
   std::int64_t step_ = 0;
-  std::string log_;
+  CsvWriter log_;
 };
 
 }  // namespace torpor::lab

@@ -71,6 +71,15 @@ TEST(Csv, QuotesAsRfc4180Says) {
   EXPECT_EQ(csv.str(), "name,value\r\n\"a,b\",0.1\r\n\"say \"\"x\"\"\",\r\n\"two\nlines\",-3\r\n\" blank\",1e+300\r\n");
 }
 
+TEST(Csv, ATableIsGoneOnWithButNotOneOfAnotherHeader) {
+  CsvWriter whole({"a", "b"}), part({"a", "b"});
+  for (CsvWriter* csv : {&whole, &part}) csv->integer(1).number(0.5).end_row();
+  CsvWriter rest({"a", "b"}, part.str());
+  for (CsvWriter* csv : {&whole, &rest}) csv->integer(2).text("x").end_row();
+  EXPECT_EQ(rest.str(), whole.str());
+  EXPECT_THROW(CsvWriter({"a", "c"}, part.str()), InvalidArgument);
+}
+
 TEST(Csv, RefusesRowsOfAnotherWidth) {
   CsvWriter csv({"a", "b"});
   csv.text("x");

@@ -3,8 +3,8 @@
 #include <torch/torch.h>
 
 #include <cmath>
-#include <fstream>
 
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "engine/profile/evaluate.h"
 #include "lab/train/presets.h"
@@ -115,13 +115,9 @@ TEST(Trainer, AResumedRunHasTheLossesOfAnUninterruptedOneBitForBit) {
       EXPECT_EQ(got[i].gradient_norm, wanted[i + 5].gradient_norm);
       EXPECT_EQ(got[i].held_out_bits_per_byte, wanted[i + 5].held_out_bits_per_byte);
     }
-    const auto text_of = [](const std::filesystem::path& path) {
-      std::ifstream in(path);
-      return std::string(std::istreambuf_iterator<char>(in), {});
-    };
-    EXPECT_EQ(text_of(folder / "parts/log.csv"), text_of(folder / "whole/log.csv"));
-    EXPECT_EQ(text_of(folder / "parts/checkpoint-00000012/model.safetensors"),
-              text_of(folder / "whole/checkpoint-00000012/model.safetensors"));
+    EXPECT_EQ(read_file(folder / "parts/log.csv"), read_file(folder / "whole/log.csv"));
+    EXPECT_EQ(read_file(folder / "parts/checkpoint-00000012/model.safetensors"),
+              read_file(folder / "whole/checkpoint-00000012/model.safetensors"));
   }
 }
 

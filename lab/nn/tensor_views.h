@@ -1,0 +1,18 @@
+// Between LibTorch's tensors and the views that files are made of.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "core/tensor/tensor.h"
+
+namespace torpor::lab {
+
+/// A view of a contiguous f32, bf16 or f16 tensor on the CPU, which must outlive it. Throws InvalidArgument for others.
+TensorView view_of(const std::string& name, const at::Tensor& tensor);
+
+/// The numbers of a view as f32, [its shape]. `where` names its file. Throws BadInput for NaN and infinity.
+at::Tensor tensor_of(const TensorView& view, const std::string& where);
+
+}  // namespace torpor::lab
