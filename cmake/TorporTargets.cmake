@@ -83,7 +83,7 @@ function(torpor_fuzzer name)
   set(grown "${PROJECT_BINARY_DIR}/fuzz/corpus/${name}")
   file(MAKE_DIRECTORY "${findings}" "${grown}")
   # One seed: a check of a change fails by the change, not by luck. Long runs (scripts/fuzz_report) draw another each time.
-  set(arguments -seed=1 -max_total_time=${TORPOR_FUZZ_SECONDS} -timeout=10 -rss_limit_mb=512 -malloc_limit_mb=256
+  set(arguments -seed=1 -max_total_time=${TORPOR_FUZZ_SECONDS} -timeout=10 -rss_limit_mb=512 -malloc_limit_mb=64
       -max_len=${ARG_MAX_LEN} -print_final_stats=1 -verbosity=0 "-artifact_prefix=${findings}/")
   if(ARG_DICTIONARY)
     get_filename_component(dictionary "${ARG_DICTIONARY}" ABSOLUTE)

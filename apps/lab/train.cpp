@@ -1,20 +1,25 @@
-// torpor train: a language model over bytes whose neurons are inactive by design. Part of the program torpor-lab.
+// torpor train: a language model whose neurons are inactive by design. Part of the program torpor-lab.
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <optional>
 
 #include "apps/options.h"
 #include "apps/result.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
+#include "core/base/atomic_file.h"
 #include "core/base/cpu.h"
 #include "core/base/error.h"
+#include "core/base/fingerprint.h"
 #include "core/base/progress.h"
 #include "core/report/numbers.h"
+#include "core/text/tokenizer.h"
 #include "lab/train/presets.h"
 #include "lab/train/trainer.h"
+#include "lab/train/vocabulary.h"
 
 namespace torpor::apps {
 namespace {
@@ -23,8 +28,8 @@ namespace fs = std::filesystem;
 
 struct Words {
   std::string preset = "relu2-5m", precision = "auto";
-  fs::path text, held_out;
-  std::optional<std::int64_t> window, layers, d_ff, batch;
+  fs::path text, held_out, tokenizer;
+  std::optional<std::int64_t> window, layers, d_ff, batch, vocab_size;
   std::optional<double> learning_rate;
   bool resume = false;
 };
@@ -47,12 +52,61 @@ ModelConfig config_of(const lab::Preset& preset, const Words& words) {
   return config;
 }
 
+/// What text is made of: bytes (no tokenizer), pieces trained on the text, or another model's tokens.
+struct Vocabulary {
+  std::string file, content;                   // beside the model
+  std::unique_ptr<const Tokenizer> tokenizer;  // null: bytes
+  std::string fingerprint;
+};
+
+constexpr const char* kSentencePiece = "tokenizer.model";
+
+Vocabulary vocabulary_of(const Words& words, const TextCorpus& text, const fs::path& folder) {
+  Vocabulary out;
+  if (!words.tokenizer.empty()) {
+    fs::path file = words.tokenizer;
+    if (fs::is_directory(file)) file /= fs::exists(file / "tokenizer.json") ? "tokenizer.json" : kSentencePiece;
+    out.file = file.filename();
+    if (out.file != "tokenizer.json" && out.file != kSentencePiece)
+      throw UsageError("--tokenizer {}: expected tokenizer.json, {} or a folder with one of them",
+                       words.tokenizer.string(), kSentencePiece);
+    out.content = read_file(file);
+    out.tokenizer = load_tokenizer(file);
+  } else if (words.vocab_size) {
+    out.file = kSentencePiece;
+    const fs::path file = folder / kSentencePiece;
+    if (!(words.resume && fs::exists(file))) {
+      write_file_atomically(file, lab::train_sentencepiece(text, static_cast<int>(*words.vocab_size)));
+      write_file_atomically(folder / "tokenizer_config.json", lab::sentencepiece_config_json());
+    }
+    out.tokenizer = load_tokenizer(file);
+    if (out.tokenizer->vocab_size() != *words.vocab_size)
+      throw UsageError("--vocab-size {}: {} of the run that is gone on with has {} pieces", *words.vocab_size,
+                       file.string(), out.tokenizer->vocab_size());
+    out.content = read_file(file);
+  } else {
+    out.file = "tokenizer.json";
+    out.content = lab::byte_tokenizer_json();
+    return out;
+  }
+  out.fingerprint = fingerprint_of(out.content);
+  return out;
+}
+
+std::shared_ptr<const lab::Windows> windows_of(const fs::path& path, TextCorpus text, const Vocabulary& vocabulary,
+                                               std::int64_t window, bool quiet) {
+  if (vocabulary.tokenizer == nullptr) return std::make_shared<lab::ByteWindows>(std::move(text), window);
+  Progress progress("tokenising " + path.filename().string(), 0, "tokens", !quiet);
+  return std::make_shared<lab::TokenWindows>(std::move(text), *vocabulary.tokenizer, vocabulary.fingerprint, window,
+                                             [&](std::int64_t tokens) { progress.update(tokens); });
+}
+
 }  // namespace
 
 int train(std::span<const std::string> arguments) {
   VerbOptions verb(
       "train",
-      "Train a small language model over bytes. The result is a folder in Hugging Face's layout that the "
+      "Train a small language model. The result is a folder in Hugging Face's layout that the "
       "other verbs take as MODEL; it also holds the newest checkpoint and log.csv with the loss of each step.",
       "--text FILE [options]",
       {"torpor train --preset relu2-5m --text novels/ --held-out last-novel.txt -o relu2",
@@ -66,6 +120,12 @@ int train(std::span<const std::string> arguments) {
   app.add_option("--preset", words.preset, "The network and its defaults: " + lab::preset_names())
       ->capture_default_str();
   add_integer_option(app, "--steps", options.steps, 1, 1'000'000'000, "Optimizer steps (1000)");
+  app.add_option("--tokenizer", words.tokenizer,
+                 "A tokenizer.json or tokenizer.model to use, or a folder with one (default: bytes are the tokens)")
+      ->type_name("FILE");
+  add_integer_option(app, "--vocab-size", words.vocab_size, 300, 1'000'000,
+                     "Train a SentencePiece vocabulary of so many pieces on the text")
+      ->excludes("--tokenizer");
   const auto number = [&](const std::string& name, auto& value, const std::string& help) {
     add_number_option(app, name, value, help)->check(CLI::Range(0.0, 1e9).description(""));
   };
@@ -74,7 +134,7 @@ int train(std::span<const std::string> arguments) {
   };
   whole("--batch", words.batch, "Windows of a pass forward and back (preset)");
   add_integer_option(app, "--accumulation", options.accumulation, 1, 100'000, "Passes a step (1)");
-  whole("--window", words.window, "Bytes that the network sees at once; also its context length (preset)");
+  whole("--window", words.window, "Tokens that the network sees at once; also its context length (preset)");
   whole("--layers", words.layers, "Blocks (preset)");
   whole("--d-ff", words.d_ff, "Neurons of a block (preset)");
   number("--learning-rate", words.learning_rate, "At its highest (preset)");
@@ -100,7 +160,7 @@ int train(std::span<const std::string> arguments) {
 
   const lab::Preset& preset = lab::preset(words.preset);
   if (common.output.empty()) common.output = preset.name;
-  const ModelConfig config = config_of(preset, words);
+  ModelConfig config = config_of(preset, words);
   options.batch = words.batch ? static_cast<int>(*words.batch) : preset.batch;
   options.learning_rate = words.learning_rate.value_or(preset.learning_rate);
   options.bf16 = words.precision == "bf16" || (words.precision == "auto" && multiplies_bf16());
@@ -109,26 +169,38 @@ int train(std::span<const std::string> arguments) {
   const int threads = at::get_num_threads();
 
   Result result("train", arguments, common);
-  lab::ByteWindows text(TextCorpus::open(words.text), config.context_length);
-  std::optional<lab::ByteWindows> held_out;
-  if (!words.held_out.empty()) held_out.emplace(TextCorpus::open(words.held_out), config.context_length);
-  result.add_input({"text", text.corpus().source(), text.bytes(), text.corpus().fingerprint()});
-  if (held_out)
-    result.add_input({"held_out", held_out->corpus().source(), held_out->bytes(), held_out->corpus().fingerprint()});
+  TextCorpus corpus = TextCorpus::open(words.text);
+  std::optional<TextCorpus> held_out_corpus;
+  if (!words.held_out.empty()) held_out_corpus = TextCorpus::open(words.held_out);
+  const auto add_input = [&](const char* role, const TextCorpus& read) {
+    result.add_input({role, read.source(), read.bytes(), read.fingerprint()});
+  };
+  add_input("text", corpus);
+  if (held_out_corpus) add_input("held_out", *held_out_corpus);
+  const Vocabulary vocabulary = vocabulary_of(words, corpus, result.folder());
+  if (vocabulary.tokenizer != nullptr) {
+    config.vocab_size = vocabulary.tokenizer->vocab_size();
+    config.bos = vocabulary.tokenizer->bos().value_or(-1);
+    config.eos = vocabulary.tokenizer->eos().value_or(-1);
+  }
+  const std::int64_t bytes = corpus.bytes();
+  const auto text = windows_of(words.text, std::move(corpus), vocabulary, config.context_length, common.quiet);
+  std::shared_ptr<const lab::Windows> held_out;
+  if (held_out_corpus)
+    held_out = windows_of(words.held_out, std::move(*held_out_corpus), vocabulary, config.context_length, common.quiet);
 
   lab::Trainer trainer(config, options, result.folder(), text, held_out, words.resume);
   const std::int64_t first = trainer.step();
   if (!common.quiet)
     note(fmt::format("{} · {} parameters · {} of text, {} passes over it · {} threads, {}{}", preset.name,
-                     format_count(static_cast<double>(trainer.parameters())),
-                     format_bytes(static_cast<double>(text.bytes())),
+                     format_count(static_cast<double>(trainer.parameters())), format_bytes(static_cast<double>(bytes)),
                      format_number(static_cast<double>(options.steps * options.batch * options.accumulation) /
-                                       static_cast<double>(text.size()),
+                                       static_cast<double>(text->size()),
                                    2),
                      threads, options.bf16 ? "bf16" : "f32", first > 0 ? fmt::format(" · from step {}", first) : ""));
   const auto start = std::chrono::steady_clock::now();
   double loss = 0;
-  const std::int64_t tokens_a_step = static_cast<std::int64_t>(options.batch) * options.accumulation * text.window();
+  const std::int64_t tokens_a_step = static_cast<std::int64_t>(options.batch) * options.accumulation * text->window();
   {
     Progress progress("training", options.steps * tokens_a_step, "tokens", !common.quiet);
     trainer.run([&](const lab::StepReport& now) {
@@ -142,8 +214,11 @@ int train(std::span<const std::string> arguments) {
 
   const lab::Transformer model = trainer.model();
   model->save(result.folder(), at::kBFloat16);
-  result.add_file("tokenizer", "tokenizer.json", lab::byte_tokenizer_json());
-  Json json = {{"preset", preset.name}, {"config", canonical_text(config)}, {"window", config.context_length}};
+  result.add_file("tokenizer", vocabulary.file, vocabulary.content);
+  Json json = {{"preset", preset.name},
+               {"config", canonical_text(config)},
+               {"window", config.context_length},
+               {"vocab_size", config.vocab_size}};
   json.update(lab::to_json(options));
   json["parameters"] = trainer.parameters();
   json["tokens"] = options.steps * tokens_a_step;

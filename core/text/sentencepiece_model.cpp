@@ -17,7 +17,8 @@ namespace {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  SentencePieceTokenizer(std::string_view model, const std::string& where, const std::filesystem::path& folder) {
+  SentencePieceTokenizer(std::string_view model, const std::string& where, const std::filesystem::path& folder)
+      : where_(where) {
     load(model, where);
     const int size = processor_.GetPieceSize();
     if (size <= 0) throw BadInput("{}: expected a vocabulary, found no token", where);
@@ -141,7 +142,8 @@ class SentencePieceTokenizer : public Tokenizer {
       if (valid > 0) {
         std::vector<int> part;
         if (const auto status = processor_.Encode(text.substr(0, valid), &part); !status.ok())
-          throw InvalidArgument("[encode] SentencePiece: {}", status.ToString());
+          throw BadInput("{}: SentencePiece cannot encode a text with this vocabulary: {}. Is the file damaged?",
+                         where_, status.ToString());
         ids.insert(ids.end(), part.begin(), part.end());
       }
       text.remove_prefix(valid);
@@ -155,6 +157,7 @@ class SentencePieceTokenizer : public Tokenizer {
     }
   }
 
+  std::string where_;
   sentencepiece::SentencePieceProcessor processor_;
   std::vector<std::string> bytes_;
   std::vector<bool> special_;

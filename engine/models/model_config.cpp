@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "core/base/error.h"
 
@@ -102,6 +103,11 @@ void check_config(const ModelConfig& c, const std::string& where) {
           "original_max_position_embeddings > 0, found {}, {}, {}",
           where, c.rope_low_freq_factor, c.rope_high_freq_factor, c.rope_original_context);
   }
+  for (const float cap : {c.attention_soft_cap, c.logit_soft_cap})
+    if (!(cap >= 0) || !std::isfinite(cap))
+      throw BadInput("{}: expected a soft cap of logits of at least 0 (0: none), found {}", where, cap);
+  for (const float scale : {c.attention_scale, c.embedding_scale})
+    if (!std::isfinite(scale)) throw BadInput("{}: expected a finite scale, found {}", where, scale);
   const SparkConfig& s = c.spark;
   if (s.ffn() && (s.ffn_predictor < 0 || s.ffn_predictor >= c.d_model || s.ffn_active >= c.d_ff))
     throw BadInput(

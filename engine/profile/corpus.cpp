@@ -1,7 +1,5 @@
 #include "engine/profile/corpus.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <system_error>
@@ -10,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/fingerprint.h"
 #include "core/base/interrupt.h"
+#include "core/base/temporary_file.h"
 #include "core/text/unicode.h"
 
 namespace torpor {
@@ -25,25 +24,13 @@ constexpr std::size_t kCheckedBytes = std::size_t{4} << 20;
 // Tokens are shorter than this many bytes on average in every real vocabulary; only used to size reads.
 constexpr std::int64_t kBytesPerToken = 16;
 
-/// Standard input as a file that disappears when it is closed.
-fs::path spool_standard_input() {
-  std::string name = (fs::temp_directory_path() / "torpor-stdin-XXXXXX").string();
-  const int descriptor = ::mkstemp(name.data());
-  if (descriptor < 0) throw IoError("{}: cannot create a temporary file for standard input", name);
-  std::FILE* out = ::fdopen(descriptor, "wb");
-  char buffer[1 << 16];
-  bool good = true;
+void spool_standard_input(TemporaryFile& file) {
+  std::byte buffer[1 << 16];
   while (const std::size_t got = std::fread(buffer, 1, sizeof buffer, stdin)) {
-    good = good && std::fwrite(buffer, 1, got, out) == got;
-    if (interrupted()) break;
-  }
-  good = std::fclose(out) == 0 && good;
-  if (!good || interrupted()) {
-    ::unlink(name.c_str());
     check_interrupt();
-    throw IoError("{}: cannot store standard input: is the disk full?", name);
+    file.append({buffer, got});
   }
-  return name;
+  file.flush();
 }
 
 /// The end of a piece that starts at `begin` and is at most `limit` bytes: after the last white space in its second
@@ -144,20 +131,18 @@ TextCorpus TextCorpus::open(const fs::path& path) {
   TextCorpus corpus;
   Fingerprint fingerprint;
   corpus.source_ = path.string();
-  std::error_code code;
   if (path == "-") {
     corpus.source_ = "standard input";
-    const fs::path spooled = spool_standard_input();
+    TemporaryFile spooled("torpor-stdin");
+    spool_standard_input(spooled);
     try {
-      corpus.add(spooled, fingerprint);
+      corpus.add(spooled.path(), fingerprint);
     } catch (const BadInput& error) {
-      fs::remove(spooled, code);
       std::string message = error.what();
-      if (const auto at = message.find(spooled.string()); at != std::string::npos)
-        message.replace(at, spooled.string().size(), corpus.source_);
+      const std::string name = spooled.path().string();
+      if (const auto at = message.find(name); at != std::string::npos) message.replace(at, name.size(), corpus.source_);
       throw BadInput("{}", message);
     }
-    fs::remove(spooled, code);
   } else if (fs::is_directory(path)) {
     std::vector<fs::path> files;
     try {

@@ -1,5 +1,5 @@
 // config.json, with the loader behind it on weights that lie in memory: the model runs, or BadInput says why not.
-// The weights are those of seven tiny models (d_model 8, 2 layers, vocabulary 6), one of each architecture, all zero
+// The weights are those of eight tiny models (d_model 8, 2 layers, vocabulary 6), one of each architecture, all zero
 // but for a pattern; the fuzzer finds configurations that fit them, and must not find one that makes the engine read
 // beyond them.
 #include <cstddef>
@@ -28,6 +28,10 @@ constexpr const char* kTiny[] = {
     R"({"model_type":"gpt2","vocab_size":6,"n_embd":8,"n_layer":2,"n_inner":5,"n_head":2,"n_positions":9})",
     R"({"model_type":"opt","vocab_size":6,"hidden_size":8,"num_hidden_layers":2,"ffn_dim":5,"num_attention_heads":2,
         "max_position_embeddings":9,"word_embed_proj_dim":4,"do_layer_norm_before":false})",
+    R"({"model_type":"spark","vocab_size":6,"hidden_size":8,"num_hidden_layers":2,"intermediate_size":5,
+        "num_attention_heads":2,"num_key_value_heads":1,"max_position_embeddings":9,"head_dim":4,
+        "hidden_act":"gelu_pytorch_tanh","use_post_norms":true,"ffn_active_neurons":2,"ffn_predictor_size":4,
+        "attention_active_keys":2,"attention_predictor_size":2})",
 };
 
 /// Every tensor that the architecture table wants for a configuration, filled with small numbers.

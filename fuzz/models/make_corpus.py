@@ -28,6 +28,8 @@ CONFIGS = {
                  activation_function="gelu_new", scale_attn_by_inverse_layer_idx=True),
     "opt": dict(model_type="opt", vocab_size=6, hidden_size=8, num_hidden_layers=2, ffn_dim=5, num_attention_heads=2,
                 max_position_embeddings=9, word_embed_proj_dim=4, do_layer_norm_before=False),
+    "spark": LLAMA | dict(model_type="spark", head_dim=4, hidden_act="gelu_pytorch_tanh", use_post_norms=True, ffn_active_neurons=2,
+                          ffn_predictor_size=4, attention_active_keys=2, attention_predictor_size=2),
 }
 
 

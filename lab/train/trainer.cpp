@@ -124,10 +124,11 @@ double learning_rate_at(const TrainOptions& options, std::int64_t step) {
   return options.learning_rate * (last + (1 - last) * (1 + std::cos(std::numbers::pi * done)) / 2);
 }
 
-double bits_per_byte(TransformerImpl& model, const ByteWindows& text, std::int64_t windows, int batch) {
+double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t windows, int batch) {
   const at::NoGradGuard no_gradient;
   const std::int64_t count = windows == 0 ? text.size() : std::min(windows, text.size());
   double nats = 0;
+  std::int64_t bytes = 0;
   std::vector<std::int64_t> chosen;
   for (std::int64_t i = 0; i < count; ++i) {
     chosen.push_back(i * text.size() / count);
@@ -137,24 +138,27 @@ double bits_per_byte(TransformerImpl& model, const ByteWindows& text, std::int64
     const at::Tensor logits = model.forward(inputs_of(rows)).flatten(0, 1);
     nats +=
         at::cross_entropy_loss(logits, targets_of(rows), {}, at::Reduction::None).to(at::kDouble).sum().item<double>();
+    bytes += text.bytes_in(chosen);
     chosen.clear();
   }
-  return nats / std::numbers::ln2 / static_cast<double>(count * text.window());
+  return nats / std::numbers::ln2 / static_cast<double>(bytes);
 }
 
-Trainer::Trainer(const ModelConfig& config, TrainOptions options, fs::path folder, ByteWindows text,
-                 std::optional<ByteWindows> held_out, bool resume)
+Trainer::Trainer(const ModelConfig& config, TrainOptions options, fs::path folder, std::shared_ptr<const Windows> text,
+                 std::shared_ptr<const Windows> held_out, bool resume)
     : config_(config),
       options_(options),
       folder_(std::move(folder)),
       text_(std::move(text)),
       held_out_(std::move(held_out)),
-      order_(text_.size(), options.seed),
+      order_(text_->size(), options.seed),
       model_((check_options(options), config), options.seed),
       optimizer_(parameters_of(*model_), options.adamw),
       log_(kLogHeader) {
-  if (config_.vocab_size < 256)
-    throw InvalidArgument("[Trainer] expected a vocabulary of 256 bytes or more, got {}", config_.vocab_size);
+  for (const auto& windows : {text_, held_out_})
+    if (windows != nullptr && config_.vocab_size < windows->vocab_size())
+      throw InvalidArgument("[Trainer] expected a network with the text's vocabulary of {} tokens or more, got {}",
+                            windows->vocab_size(), config_.vocab_size);
   make_writable_folder(folder_);
   const std::vector<fs::path> found = checkpoints_in(folder_);
   if (found.empty()) return;
@@ -221,7 +225,7 @@ double Trainer::step_once(double& gradient_norm) {
   for (int pass = 0; pass < options_.accumulation; ++pass) {
     std::vector<std::int64_t> chosen;
     for (int i = 0; i < options_.batch; ++i) chosen.push_back(order_(first + pass * options_.batch + i));
-    const at::Tensor windows = text_.at(chosen);
+    const at::Tensor windows = text_->at(chosen);
     at::Tensor objective;
     const double loss = loss_of(windows, objective).item<double>();
     if (!std::isfinite(loss)) stop_at_bad_loss(windows);
@@ -254,7 +258,7 @@ void Trainer::run(const std::function<void(const StepReport&)>& report) {
     now.learning_rate = learning_rate_at(options_, step_);
     now.loss_nats_per_token = step_once(now.gradient_norm);
     now.step = step_;
-    if (held_out_ && due(options_.evaluate_every))
+    if (held_out_ != nullptr && due(options_.evaluate_every))
       now.held_out_bits_per_byte = bits_per_byte(*model_, *held_out_, options_.held_out_windows, options_.batch);
     log(now);
     const bool saved = due(options_.checkpoint_every);
@@ -269,11 +273,11 @@ void Trainer::run(const std::function<void(const StepReport&)>& report) {
 Json Trainer::state() const {
   // What changes the losses, so that a run is not gone on with by another.
   Json options = to_json(options_);
-  options["window"] = text_.window();
+  options["window"] = text_->window();
   return {{"schema", kStateSchema},
           {"step", step_},
           {"config", canonical_text(config_)},
-          {"text_fingerprint", text_.corpus().fingerprint()},
+          {"text_fingerprint", text_->fingerprint()},
           {"options", std::move(options)}};
 }
 
@@ -310,8 +314,8 @@ void Trainer::load_checkpoint(const fs::path& checkpoint) {
     throw BadInput("{}: the checkpoint is of another network. Choose its preset and shape, or another folder with -o",
                    checkpoint.string());
   if (reader.string("text_fingerprint") != wanted["text_fingerprint"].get<std::string>())
-    throw BadInput("{}: the checkpoint was trained on another text than {}", checkpoint.string(),
-                   text_.corpus().source());
+    throw BadInput("{}: the checkpoint was trained on another text than {}, or with another vocabulary",
+                   checkpoint.string(), text_->corpus().source());
   for (const auto& [name, value] : wanted["options"].items())
     if (const Json& old = reader.object("options").at(name); old != value)
       throw BadInput("{}: expected the options of the run that it continues: {} was {}, now {}", checkpoint.string(),

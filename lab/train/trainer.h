@@ -1,9 +1,10 @@
-// Next-token training of a Transformer on bytes: AdamW, warm-up and cosine, clipping, accumulation, checkpoints.
+// Next-token training of a Transformer: AdamW, warm-up and cosine, clipping, accumulation, checkpoints.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -45,7 +46,7 @@ struct StepReport {
 };
 
 /// bits per byte of `windows` of a text (0: all), no gradients, in f32.
-double bits_per_byte(TransformerImpl& model, const ByteWindows& text, std::int64_t windows, int batch);
+double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t windows, int batch);
 
 /// One run in one folder:
 ///   checkpoint-STEP/       config.json, model.safetensors (f32), optimizer.safetensors, trainer_state.json
@@ -55,11 +56,11 @@ double bits_per_byte(TransformerImpl& model, const ByteWindows& text, std::int64
 /// bit.
 class Trainer {
  public:
-  /// Starts anew (resume false; throws UsageError where the folder holds a checkpoint), or goes on from the newest
-  /// checkpoint (from the start where there is none). Throws BadInput where a checkpoint is of another network or of
-  /// other options that change the losses, naming what differs.
-  Trainer(const ModelConfig& config, TrainOptions options, std::filesystem::path folder, ByteWindows text,
-          std::optional<ByteWindows> held_out, bool resume);
+  /// held_out may be null. Starts anew (resume false; throws UsageError where the folder holds a checkpoint), or goes
+  /// on from the newest checkpoint (from the start where there is none). Throws BadInput where a checkpoint is of
+  /// another network or of other options that change the losses, naming what differs.
+  Trainer(const ModelConfig& config, TrainOptions options, std::filesystem::path folder,
+          std::shared_ptr<const Windows> text, std::shared_ptr<const Windows> held_out, bool resume);
 
   /// Trains to the last step, calls `report` after each step and writes checkpoints. Throws Interrupted after a
   /// checkpoint where the user asked to stop; Error where the loss is not finite (names the step and the first layer
@@ -83,8 +84,7 @@ class Trainer {
   ModelConfig config_;
   TrainOptions options_;
   std::filesystem::path folder_;
-  ByteWindows text_;
-  std::optional<ByteWindows> held_out_;
+  std::shared_ptr<const Windows> text_, held_out_;
   WindowOrder order_;
   Transformer model_;
   AdamW optimizer_;

@@ -171,6 +171,14 @@ TEST(BadConfig, BesideTheTokenizer) {
   EXPECT_THAT(with("special_tokens_map.json", "[]"), HasSubstr("JSON object"));
 }
 
+TEST(BadSentencePiece, ThatLoadsButCannotEncodeIsNamed) {
+  const auto tokenizer =
+      text::tokenizer_from_sentencepiece(read_file(testing::golden("text/inconsistent_pieces.model")), "m.model", {});
+  EXPECT_THAT(
+      refusal([&] { tokenizer->encode("Hello ab  aa\n\n'll 123 caf\xC3\xA9 \xE2\x96\x81\xE7\xA5\x9E <s>a</s>"); }),
+      HasSubstr("m.model: SentencePiece cannot encode"));
+}
+
 TEST(BadSentencePiece, IsRefused) {
   std::string model = read_file(testing::golden("text/sentencepiece_bpe.model"));
   for (const std::string& bytes : {std::string(), std::string("abc"), model.substr(0, model.size() / 2)})

@@ -2,6 +2,7 @@
 #include "engine/models/config_gguf.h"
 
 #include <functional>
+#include <limits>
 #include <map>
 #include <variant>
 
@@ -161,6 +162,11 @@ const std::vector<BadKeys>& bad_keys() {
          k["llama.attention.value_length"] = 5U;
        },
        {"rotated", "5"}},
+      {"NegativeSoftCap", "gemma2", [](Keys& k) { k["gemma2.attn_logit_softcapping"] = -2.F; }, {"soft cap", "-2"}},
+      {"InfiniteSoftCap",
+       "gemma2",
+       [](Keys& k) { k["gemma2.final_logit_softcapping"] = std::numeric_limits<float>::infinity(); },
+       {"final_logit_softcapping"}},
   };
   return cases;
 }

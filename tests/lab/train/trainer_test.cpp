@@ -16,8 +16,8 @@ namespace {
 using testing::golden;
 using testing::TemporaryFolder;
 
-ByteWindows novel(std::int64_t window = 64) {
-  return {TextCorpus::open(golden("apps/text.txt")), window};
+std::shared_ptr<const Windows> novel(std::int64_t window = 64) {
+  return std::make_shared<ByteWindows>(TextCorpus::open(golden("apps/text.txt")), window);
 }
 
 TrainOptions few_steps() {
@@ -153,7 +153,7 @@ TEST(Trainer, AnL1PenaltyMakesActivationsSmaller) {
     });
     const std::int64_t windows[] = {0, 3, 9};
     const at::NoGradGuard no_gradient;
-    model->forward(novel().at(windows).narrow(1, 0, 64).contiguous());
+    model->forward(novel()->at(windows).narrow(1, 0, 64).contiguous());
     return sum;
   };
   EXPECT_LT(mean_activation(1), 0.8 * mean_activation(0));
@@ -166,14 +166,14 @@ TEST(Trainer, BitsPerByteAreThoseOfTheEngine) {
   Trainer trainer(preset("relu2-tiny").config, options, folder / "run", novel(), {}, false);
   run(trainer);
   trainer.model()->save(folder / "model", at::kFloat);
-  const ByteWindows text = novel();
-  const double lab = bits_per_byte(*TransformerImpl::load(folder / "model"), text, 0, 4);
+  const auto text = novel();
+  const double lab = bits_per_byte(*TransformerImpl::load(folder / "model"), *text, 0, 4);
   ThreadPool pool(1);
   Session session = evaluation_session(Model::load(folder / "model"), pool, 65);
   std::vector<TextWindow> windows;
-  for (std::int64_t w = 0; w < text.size(); ++w) {
+  for (std::int64_t w = 0; w < text->size(); ++w) {
     TextWindow window{{}, 64};
-    const at::Tensor row = text.at({&w, 1})[0];
+    const at::Tensor row = text->at({&w, 1})[0];
     for (std::int64_t i = 0; i < 64; ++i) window.tokens.push_back(static_cast<TokenId>(row[i].item<std::int64_t>()));
     window.bytes = 63;
     windows.push_back(std::move(window));
