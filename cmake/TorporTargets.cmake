@@ -103,3 +103,13 @@ function(torpor_fuzzer name)
   set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT ${limit}
     ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=16:detect_leaks=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
+
+# Files that Highway compiles once for each instruction set. The oldest machine is one with SSE4: Highway's fallback without
+# SIMD lacks operations that the kernels use. Its other instruction sets need no flags here, they are compiled in beside
+# it and chosen at run time.
+function(torpor_simd_sources target)
+  target_compile_definitions(${target} PRIVATE HWY_DISABLED_TARGETS=HWY_SSSE3)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "-msse4.2;-mpclmul;-maes" SKIP_PRECOMPILE_HEADERS ON)
+  endif()
+endfunction()

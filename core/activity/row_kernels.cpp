@@ -225,6 +225,36 @@ std::int64_t ZeroBelow(float* HWY_RESTRICT a, const float* HWY_RESTRICT cuts, st
   return count;
 }
 
+void CentredSums(const float* HWY_RESTRICT x, std::int64_t n, double origin, double* HWY_RESTRICT sum,
+                 double* HWY_RESTRICT squares) {
+  const hn::ScalableTag<double> dd;
+  const hn::Rebind<float, decltype(dd)> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(dd));
+  const auto from = hn::Set(dd, origin);
+  auto s0 = hn::Zero(dd), s1 = hn::Zero(dd), s2 = hn::Zero(dd), s3 = hn::Zero(dd);
+  auto q0 = hn::Zero(dd), q1 = hn::Zero(dd), q2 = hn::Zero(dd), q3 = hn::Zero(dd);
+  const auto centred = [&](std::int64_t at) HWY_ATTR { return hn::Sub(hn::PromoteTo(dd, hn::LoadU(d, x + at)), from); };
+  std::int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    const auto a = centred(i), b = centred(i + lanes), c = centred(i + 2 * lanes), e = centred(i + 3 * lanes);
+    s0 = hn::Add(s0, a);
+    s1 = hn::Add(s1, b);
+    s2 = hn::Add(s2, c);
+    s3 = hn::Add(s3, e);
+    q0 = hn::MulAdd(a, a, q0);
+    q1 = hn::MulAdd(b, b, q1);
+    q2 = hn::MulAdd(c, c, q2);
+    q3 = hn::MulAdd(e, e, q3);
+  }
+  *sum = hn::GetLane(hn::SumOfLanes(dd, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+  *squares = hn::GetLane(hn::SumOfLanes(dd, hn::Add(hn::Add(q0, q1), hn::Add(q2, q3))));
+  for (; i < n; ++i) {
+    const double y = static_cast<double>(x[i]) - origin;
+    *sum += y;
+    *squares += y * y;
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace torpor::detail
 HWY_AFTER_NAMESPACE();
@@ -239,6 +269,7 @@ HWY_EXPORT(AddScaledRows);
 HWY_EXPORT(SquaredNorm);
 HWY_EXPORT(MaskAbove);
 HWY_EXPORT(ZeroBelow);
+HWY_EXPORT(CentredSums);
 
 RowSummary summarize_row(const float* a, const float* norms, const float* cuts, std::int64_t n, float* m) {
   return HWY_DYNAMIC_DISPATCH(SummarizeRow)(a, norms, cuts, n, m);
@@ -262,6 +293,11 @@ std::int64_t mask_above(const float* a, const float* cuts, std::int64_t n, std::
 }
 std::int64_t zero_below(float* a, const float* cuts, std::int64_t n) {
   return HWY_DYNAMIC_DISPATCH(ZeroBelow)(a, cuts, n);
+}
+CentredMoments centred_sums(const float* x, std::int64_t n, double origin) {
+  CentredMoments out;
+  HWY_DYNAMIC_DISPATCH(CentredSums)(x, n, origin, &out.sum, &out.squares);
+  return out;
 }
 
 }  // namespace torpor::detail

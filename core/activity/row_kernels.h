@@ -1,6 +1,6 @@
 // The inner loops of the statistics: SIMD through Highway, the instruction set chosen at run time. Internal to
 // core/activity; nothing here knows what is measured. Results do not depend on the instruction set except for the order
-// of f32 additions in add_scaled_rows and squared_norm. All functions are thread-safe.
+// of additions in add_scaled_rows, squared_norm and centred_sums. All functions are thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -40,5 +40,12 @@ std::int64_t mask_above(const float* a, const float* cuts, std::int64_t n, std::
 
 /// a_i = 0 where |a_i| <= cut_i. Returns how many stay.
 std::int64_t zero_below(float* a, const float* cuts, std::int64_t n);
+
+struct CentredMoments {
+  double sum = 0, squares = 0;
+};
+
+/// Sums of x_i - origin and of its square, in f64.
+CentredMoments centred_sums(const float* x, std::int64_t n, double origin);
 
 }  // namespace torpor::detail

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "core/activity/neuron_layer.h"
+#include "core/activity/row_kernels.h"
 #include "core/base/error.h"
 
 namespace torpor {
@@ -92,12 +93,7 @@ ScoreMoments score_moments(std::span<const float> scores) {
   if (scores.empty()) throw InvalidArgument("[score_moments] expected at least one score, got none");
   // Deviations from the first score, so that a large common offset costs no digits.
   const double origin = scores[0];
-  double sum = 0, squares = 0;
-  for (const float s : scores) {
-    const double x = s - origin;
-    sum += x;
-    squares += x * x;
-  }
+  const auto [sum, squares] = detail::centred_sums(scores.data(), static_cast<std::int64_t>(scores.size()), origin);
   const auto count = static_cast<double>(scores.size());
   const double mean = sum / count;
   const double variance = scores.size() < 2 ? 0 : std::max(0.0, (squares - sum * mean) / (count - 1));

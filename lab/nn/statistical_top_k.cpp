@@ -3,31 +3,42 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <type_traits>
 #include <vector>
 
 #include "core/activity/scores.h"
 #include "core/base/error.h"
+#include "lab/nn/score_rows.h"
 
 namespace torpor::lab {
 namespace {
 
 constexpr std::int64_t kRowsWorthAThread = 16;
 
-/// core/activity's for f32, the type that networks train in; otherwise two passes in f64.
-template <typename T>
-ScoreMoments moments_of(const T* x, std::int64_t n) {
-  if constexpr (std::is_same_v<T, float>) {
-    return score_moments({x, static_cast<std::size_t>(n)});
+template <typename Stored>
+using RowType = std::conditional_t<std::is_same_v<Stored, double>, double, float>;
+
+/// A row of f32 or f64: the stored one itself, or its numbers in `buffer`.
+template <typename Stored>
+const RowType<Stored>* row_of(const Stored* stored, std::int64_t n, std::vector<RowType<Stored>>& buffer) {
+  if constexpr (std::is_same_v<Stored, RowType<Stored>>) {
+    return stored;
   } else {
-    double sum = 0, squares = 0;
-    for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]);
-    const double mean = sum / static_cast<double>(n);
-    for (std::int64_t i = 0; i < n; ++i)
-      squares += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
-    return {mean, n > 1 ? std::sqrt(squares / static_cast<double>(n - 1)) : 0};
+    buffer.resize(static_cast<std::size_t>(n));
+    std::transform(stored, stored + n, buffer.begin(), [](Stored x) { return static_cast<float>(x); });
+    return buffer.data();
+  }
+}
+
+/// Calls write(row) on the stored row, or on `buffer` whose numbers are then stored.
+template <typename Stored, typename Function>
+void write_row(Stored* stored, std::int64_t n, std::vector<RowType<Stored>>& buffer, Function write) {
+  if constexpr (std::is_same_v<Stored, RowType<Stored>>) {
+    write(stored);
+  } else {
+    buffer.resize(static_cast<std::size_t>(n));
+    write(buffer.data());
+    std::transform(buffer.begin(), buffer.end(), stored, [](float x) { return static_cast<Stored>(x); });
   }
 }
 
@@ -37,7 +48,7 @@ class StatisticalTopKFunction : public torch::autograd::Function<StatisticalTopK
                             bool soft) {
     const at::Tensor x = input.contiguous();
     const std::int64_t n = x.size(-1), rows = x.numel() / n;
-    const double quantile = normal_quantile(1 - static_cast<double>(k) / static_cast<double>(n));
+    const double quantile = detail::threshold_quantile(n, k);
     at::Tensor y = at::empty_like(x);
     at::Tensor moments = at::empty({rows, 2}, x.options().dtype(at::kDouble));
     auto* const of_row = moments.mutable_data_ptr<double>();
@@ -45,14 +56,12 @@ class StatisticalTopKFunction : public torch::autograd::Function<StatisticalTopK
       const auto* const from = x.const_data_ptr<scalar_t>();
       auto* const to = y.mutable_data_ptr<scalar_t>();
       at::parallel_for(0, rows, kRowsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<RowType<scalar_t>> in, out;
         for (std::int64_t r = begin; r < end; ++r) {
-          const scalar_t* const row = from + r * n;
-          const ScoreMoments m = moments_of(row, n);
-          const double theta = m.mean + m.deviation * quantile, shift = soft ? theta : 0;
-          for (std::int64_t i = 0; i < n; ++i) {
-            const auto value = static_cast<double>(row[i]);
-            to[r * n + i] = static_cast<scalar_t>(value > theta ? value - shift : 0);
-          }
+          const auto* const row = row_of(from + r * n, n, in);
+          const ScoreMoments m = detail::moments_of(row, n);
+          const double theta = m.mean + m.deviation * quantile;
+          write_row(to + r * n, n, out, [&](auto* result) { detail::shrink(row, n, theta, soft ? 0 : theta, result); });
           of_row[2 * r] = m.mean;
           of_row[2 * r + 1] = m.deviation;
         }
@@ -83,23 +92,16 @@ class StatisticalTopKFunction : public torch::autograd::Function<StatisticalTopK
       const auto* const upstream = g.const_data_ptr<scalar_t>();
       auto* const to = result.mutable_data_ptr<scalar_t>();
       at::parallel_for(0, rows, kRowsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<RowType<scalar_t>> in, in_gradient, out;
         for (std::int64_t r = begin; r < end; ++r) {
-          const scalar_t* const row = scores + r * n;
-          const scalar_t* const above = upstream + r * n;
+          const auto* const row = row_of(scores + r * n, n, in);
+          const auto* const above = row_of(upstream + r * n, n, in_gradient);
           const double mean = of_row[2 * r], deviation = of_row[2 * r + 1], theta = mean + deviation * quantile;
-          double constant = 0, slope = 0;
-          if (soft) {
-            double sum = 0;
-            for (std::int64_t i = 0; i < n; ++i)
-              if (static_cast<double>(row[i]) > theta) sum += static_cast<double>(above[i]);
-            constant = sum / static_cast<double>(n);
-            if (deviation > 0) slope = sum * quantile / (static_cast<double>(n - 1) * deviation);
-          }
-          for (std::int64_t i = 0; i < n; ++i) {
-            const auto value = static_cast<double>(row[i]);
-            const double through = value > theta ? static_cast<double>(above[i]) : 0;
-            to[r * n + i] = static_cast<scalar_t>(through - constant - slope * (value - mean));
-          }
+          const double sum = soft ? detail::sum_above(row, above, n, theta) : 0;
+          const double slope = deviation > 0 ? sum * quantile / (static_cast<double>(n - 1) * deviation) : 0;
+          write_row(to + r * n, n, out, [&](auto* gradient) {
+            detail::shrink_gradient(row, above, n, theta, mean, sum / static_cast<double>(n), slope, gradient);
+          });
         }
       });
     });
@@ -120,47 +122,6 @@ at::Tensor statistical_top_k(const at::Tensor& x, std::int64_t k, Shrink shrink)
   if (k < 1 || k >= x.size(-1))
     throw InvalidArgument("[statistical_top_k] expected 1 <= k < n, got k={}, n={}", k, x.size(-1));
   return StatisticalTopKFunction::apply(x, k, shrink == Shrink::soft);
-}
-
-KeptScores statistical_keep(const at::Tensor& scores, const at::Tensor& visible, std::int64_t k) {
-  check_scores("statistical_keep", scores);
-  if (k < 1) throw InvalidArgument("[statistical_keep] expected k >= 1, got {}", k);
-  if (!visible.defined() || visible.scalar_type() != at::kBool)
-    throw InvalidArgument("[statistical_keep] expected a mask of booleans");
-  const at::NoGradGuard no_gradient;
-  const std::int64_t n = scores.size(-1), rows = n == 0 ? 0 : scores.numel() / n;
-  const at::Tensor x = scores.detach().to(at::kFloat).contiguous();
-  const at::Tensor seen = visible.expand(scores.sizes()).contiguous();
-  KeptScores out{at::zeros(scores.sizes(), seen.options()), 0};
-  const auto* const values = x.const_data_ptr<float>();
-  const auto* const mask = seen.const_data_ptr<bool>();
-  auto* const keep = out.keep.mutable_data_ptr<bool>();
-  std::atomic<std::int64_t> empty{0};
-  at::parallel_for(0, rows, kRowsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> row(static_cast<std::size_t>(n));
-    std::vector<std::int64_t> place(static_cast<std::size_t>(n));
-    for (std::int64_t r = begin; r < end; ++r) {
-      std::size_t count = 0;
-      for (std::int64_t i = 0; i < n; ++i) {
-        if (!mask[r * n + i]) continue;
-        row[count] = values[r * n + i];
-        place[count++] = i;
-      }
-      if (count == 0) continue;
-      const double theta = statistical_threshold({row.data(), count}, k);  // -inf for count <= k
-      bool any = false;
-      for (std::size_t i = 0; i < count; ++i) {
-        if (!(static_cast<double>(row[i]) > theta)) continue;
-        keep[r * n + place[i]] = any = true;
-      }
-      if (any) continue;
-      const auto largest = std::max_element(row.begin(), row.begin() + static_cast<std::ptrdiff_t>(count));
-      keep[r * n + place[static_cast<std::size_t>(largest - row.begin())]] = true;
-      empty.fetch_add(1, std::memory_order_relaxed);
-    }
-  });
-  out.empty_rows = empty.load();
-  return out;
 }
 
 }  // namespace torpor::lab

@@ -11,6 +11,7 @@
 #include "engine/decode/rope.h"
 #include "engine/models/config_huggingface.h"
 #include "engine/models/model_files.h"
+#include "lab/nn/spark_attention.h"
 #include "lab/nn/statistical_top_k.h"
 #include "lab/nn/tensor_views.h"
 
@@ -231,16 +232,21 @@ at::Tensor TransformerImpl::attend(int layer, const at::Tensor& x) const {
   }
   q = rotate(q);
   k = rotate(k);
-  if (const int group = config_.n_heads / config_.n_kv_heads; group > 1) {
-    k = k.repeat_interleave(group, 1);
-    v = v.repeat_interleave(group, 1);
-  }
   const double scale =
       static_cast<double>(config_.attention_scale) / (config_.attention_scale_by_layer ? layer + 1 : 1);
   const int window = config_.windows[static_cast<std::size_t>(layer)];
+  if (const int group = config_.n_heads / config_.n_kv_heads; group > 1 && !config_.spark.attention()) {
+    k = k.repeat_interleave(group, 1);
+    v = v.repeat_interleave(group, 1);
+  }
   at::Tensor out;
   if (config_.spark.attention()) {
-    out = spark_attention(q, k, v, scale, visible_keys(positions, window));
+    out = spark_attention(q, k, v,
+                          {.predictor = config_.spark.attention_predictor,
+                           .active = config_.spark.attention_active,
+                           .window = window,
+                           .scale = scale},
+                          attention_counts_);
   } else if (config_.attention_soft_cap == 0) {
     const bool all = window == 0 || window >= positions;
     out = at::scaled_dot_product_attention(q, k, v, all ? std::optional<at::Tensor>() : visible_keys(positions, window),
@@ -252,26 +258,6 @@ at::Tensor TransformerImpl::attend(int layer, const at::Tensor& x) const {
   }
   return linear(Part::attention_output, layer,
                 out.transpose(1, 2).reshape({sequences, positions, config_.query_width()}));
-}
-
-/// spark.md 2.2: the leading values of a head select keys and set their shares, the others weigh what is kept.
-at::Tensor TransformerImpl::spark_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-                                            const at::Tensor& visible) const {
-  const std::int64_t r = config_.spark.attention_predictor > 0 ? config_.spark.attention_predictor : q.size(3);
-  const at::Tensor s1 = at::matmul(q.narrow(3, 0, r), k.narrow(3, 0, r).transpose(2, 3)) * scale;
-  const KeptScores kept = statistical_keep(s1, visible, config_.spark.attention_active);
-  const auto counts = kept.keep.sum(-1);
-  attention_counts_.rows += counts.numel();
-  attention_counts_.kept += counts.sum().item<std::int64_t>();
-  attention_counts_.most = std::max(attention_counts_.most, counts.max().item<std::int64_t>());
-  attention_counts_.empty_rows += kept.empty_rows;
-  at::Tensor weights =
-      at::softmax(s1.masked_fill(kept.keep.logical_not(), -std::numeric_limits<float>::infinity()), -1);
-  if (r < q.size(3)) {
-    const std::int64_t rest = q.size(3) - r;
-    weights = weights * at::softplus(at::matmul(q.narrow(3, r, rest), k.narrow(3, r, rest).transpose(2, 3)) * scale);
-  }
-  return at::matmul(weights, v);
 }
 
 at::Tensor TransformerImpl::feed_forward(int layer, const at::Tensor& x) const {

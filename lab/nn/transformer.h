@@ -81,8 +81,6 @@ class TransformerImpl : public torch::nn::Module {
   at::Tensor normalise(Part part, int layer, const at::Tensor& x) const;
   at::Tensor attend(int layer, const at::Tensor& x) const;
   at::Tensor rotate(const at::Tensor& heads) const;
-  at::Tensor spark_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-                             const at::Tensor& visible) const;
   at::Tensor feed_forward(int layer, const at::Tensor& x) const;
   void reserve_angles(std::int64_t positions);
   at::Tensor visible_keys(std::int64_t positions, int window) const;

@@ -118,48 +118,5 @@ TEST(StatisticalTopK, RefusesWhatItCannotDo) {
   EXPECT_THROW(torch::autograd::grad({sum}, {again}, {}, true, true), InvalidArgument) << "a second derivative";
 }
 
-TEST(StatisticalKeep, UsesTheVisibleScoresOfARowAlone) {
-  const std::int64_t n = 64, k = 9;
-  const auto scores = random({2, n, n}, 21, at::kFloat);
-  const auto visible = at::ones({n, n}, at::kBool).tril();
-  const KeptScores kept = statistical_keep(scores, visible, k);
-  for (std::int64_t head = 0; head < 2; ++head)
-    for (std::int64_t i = 0; i < n; ++i) {
-      std::vector<float> row = row_of(scores[head], i);
-      row.resize(static_cast<std::size_t>(i) + 1);
-      const double theta = statistical_threshold(row, k);
-      for (std::int64_t j = 0; j < n; ++j) {
-        const bool wanted = j <= i && (i < k || static_cast<double>(row[static_cast<std::size_t>(j)]) > theta);
-        EXPECT_EQ(kept.keep[head][i][j].item<bool>(), wanted) << "query " << i << " key " << j;
-      }
-    }
-  EXPECT_EQ(kept.empty_rows, 0);
-  // What is hidden cannot matter, not even where it is no number.
-  const auto spoilt = scores.masked_fill(visible.logical_not(), std::nanf(""));
-  EXPECT_TRUE(at::equal(statistical_keep(spoilt, visible, k).keep, kept.keep));
-}
-
-TEST(StatisticalKeep, KeepsTheLargestWhereNothingIsAboveAndCountsIt) {
-  // One score far below the rest pulls the deviation up: the threshold lies above the largest.
-  auto scores = torch::zeros({2, 8}, torch::kFloat);
-  scores[0][3] = -100;
-  scores[0][5] = 0.5;
-  const KeptScores kept = statistical_keep(scores, torch::ones({2, 8}, torch::kBool), 1);
-  EXPECT_EQ(kept.keep[0].sum().item<std::int64_t>(), 1);
-  EXPECT_TRUE(kept.keep[0][5].item<bool>());
-  EXPECT_TRUE(kept.keep[1][0].item<bool>()) << "the first of equals";
-  EXPECT_EQ(kept.keep[1].sum().item<std::int64_t>(), 1);
-  EXPECT_EQ(kept.empty_rows, 2);
-  const KeptScores none = statistical_keep(scores, torch::zeros({2, 8}, torch::kBool), 1);
-  EXPECT_EQ(none.keep.sum().item<std::int64_t>(), 0);
-  EXPECT_EQ(none.empty_rows, 0);
-}
-
-TEST(StatisticalKeep, RefusesWhatItCannotDo) {
-  const auto scores = random({2, 8}, 1, at::kFloat);
-  EXPECT_THROW(statistical_keep(scores, at::ones({2, 8}, at::kBool), 0), InvalidArgument);
-  EXPECT_THROW(statistical_keep(scores, at::ones({2, 8}, at::kFloat), 2), InvalidArgument);
-}
-
 }  // namespace
 }  // namespace torpor::lab
