@@ -134,6 +134,10 @@ bool VerbOptions::parse(std::span<const std::string> arguments) {
     throw UsageError("{}: unknown option {}. {}See: torpor {} --help", verb_, name,
                      nearest ? fmt::format("Did you mean {}? ", *nearest) : "", verb_);
   } catch (const CLI::ArgumentMismatch& error) {
+    for (const CLI::Option* option : app_.get_options())
+      if (option->get_expected_max() == 1 && option->count() > 1)
+        throw UsageError("{}: {} is given {} times, expected once. See: torpor {} --help", verb_, option->get_name(),
+                         option->count(), verb_);
     const std::string text = error.what();
     throw UsageError("{}: {} expects a value. See: torpor {} --help", verb_, text.substr(0, text.find(':')), verb_);
   } catch (const CLI::ParseError& error) {
