@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lab/nn/score_rows.cpp"
@@ -126,6 +127,70 @@ void ShrinkGradient(const float* HWY_RESTRICT x, const float* HWY_RESTRICT g, st
   }
 }
 
+void Line(const float* HWY_RESTRICT x, std::int64_t n, double mean, double constant, double slope,
+          float* HWY_RESTRICT y) {
+  const hn::ScalableTag<double> dd;
+  const hn::Rebind<float, decltype(dd)> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(dd));
+  const auto centre = hn::Set(dd, mean), base = hn::Set(dd, constant), tilt = hn::Set(dd, slope);
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::DemoteTo(d, hn::MulAdd(tilt, hn::Sub(Wide(dd, d, x + i), centre), base)), d, y + i);
+  for (; i < n; ++i) y[i] = static_cast<float>(constant + slope * (static_cast<double>(x[i]) - mean));
+}
+
+template <class Function>
+HWY_INLINE void ForEach(float* HWY_RESTRICT z, float* HWY_RESTRICT slope, std::int64_t n, Function f) {
+  const hn::CappedTag<float, kRowPadding> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::fill(z + n, z + (n + lanes - 1) / lanes * lanes, 0.0F);
+  for (std::int64_t i = 0; i < n; i += lanes) {
+    auto derivative = hn::Zero(d);
+    hn::StoreU(f(d, hn::LoadU(d, z + i), derivative), d, z + i);
+    hn::StoreU(derivative, d, slope + i);
+  }
+}
+
+void ActivateKept(Activation activation, float* HWY_RESTRICT z, float* HWY_RESTRICT slope, std::int64_t n) {
+  switch (activation) {
+    case Activation::gelu_tanh:
+      // With u = sqrt(2/pi) (z + 0.044715 z^3) and t = tanh u: z (1 + t) / 2; derivative (1 + t + z (1 - t^2) u') / 2.
+      return ForEach(z, slope, n, [](auto d, auto x, auto& derivative) HWY_ATTR {
+        const auto c = hn::Set(d, 0.7978845608F), c3 = hn::Set(d, 0.7978845608F * 0.044715F);
+        const auto one = hn::Set(d, 1.0F), half = hn::Set(d, 0.5F), square = hn::Mul(x, x);
+        const auto t = ts::tanh_of(d, hn::Mul(x, hn::MulAdd(c3, square, c)));
+        const auto inner = hn::MulAdd(hn::Mul(hn::Set(d, 3.0F), c3), square, c);
+        const auto bent = hn::Mul(hn::Mul(x, inner), hn::NegMulAdd(t, t, one));
+        derivative = hn::Mul(half, hn::Add(hn::Add(one, t), bent));
+        return hn::Mul(hn::Mul(half, x), hn::Add(one, t));
+      });
+    case Activation::gelu:
+      return ForEach(z, slope, n, [](auto d, auto x, auto& derivative) HWY_ATTR {
+        const auto phi = ts::normal_cdf(d, x);
+        const auto density =
+            hn::Mul(hn::Set(d, 0.3989422804F), ts::exp_bounded(d, hn::Mul(hn::Mul(x, x), hn::Set(d, -0.5F))));
+        derivative = hn::MulAdd(x, density, phi);
+        return hn::Mul(x, phi);
+      });
+    case Activation::silu:
+      return ForEach(z, slope, n, [](auto d, auto x, auto& derivative) HWY_ATTR {
+        const auto one = hn::Set(d, 1.0F), s = ts::sigmoid(d, x);
+        derivative = hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one));
+        return hn::Mul(x, s);
+      });
+    case Activation::relu:
+      return ForEach(z, slope, n, [](auto d, auto x, auto& derivative) HWY_ATTR {
+        derivative = hn::Set(d, 1.0F);
+        return x;
+      });
+    case Activation::relu2:
+      return ForEach(z, slope, n, [](auto /*d*/, auto x, auto& derivative) HWY_ATTR {
+        derivative = hn::Add(x, x);
+        return hn::Mul(x, x);
+      });
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace torpor::lab::detail
 HWY_AFTER_NAMESPACE();
@@ -139,6 +204,8 @@ HWY_EXPORT(Softplus);
 HWY_EXPORT(Shrunk);
 HWY_EXPORT(SumAbove);
 HWY_EXPORT(ShrinkGradient);
+HWY_EXPORT(Line);
+HWY_EXPORT(ActivateKept);
 
 namespace {
 
@@ -212,6 +279,52 @@ double sum_above(const float* x, const float* g, std::int64_t n, double theta) {
 void shrink_gradient(const float* x, const float* g, std::int64_t n, double theta, double mean, double constant,
                      double slope, float* y) {
   HWY_DYNAMIC_DISPATCH(ShrinkGradient)(x, g, n, theta, mean, constant, slope, y);
+}
+
+void line(const float* x, std::int64_t n, double mean, double constant, double slope, float* y) {
+  HWY_DYNAMIC_DISPATCH(Line)(x, n, mean, constant, slope, y);
+}
+
+void line(const double* x, std::int64_t n, double mean, double constant, double slope, double* y) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = constant + slope * (x[i] - mean);
+}
+
+void activate_in_place(Activation activation, float* z, float* slope, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(ActivateKept)(activation, z, slope, n);
+}
+
+void activate_in_place(Activation activation, double* z, double* slope, std::int64_t n) {
+  const double c = std::sqrt(2 / std::numbers::pi);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double x = z[i];
+    switch (activation) {
+      case Activation::gelu_tanh: {
+        const double t = std::tanh(c * (x + 0.044715 * x * x * x));
+        z[i] = 0.5 * x * (1 + t);
+        slope[i] = 0.5 * (1 + t + x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x));
+        break;
+      }
+      case Activation::gelu: {
+        const double phi = 0.5 * std::erfc(-x / std::numbers::sqrt2);
+        z[i] = x * phi;
+        slope[i] = phi + x * std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
+        break;
+      }
+      case Activation::silu: {
+        const double s = 1 / (1 + std::exp(-x));
+        z[i] = x * s;
+        slope[i] = s * (1 + x * (1 - s));
+        break;
+      }
+      case Activation::relu:
+        slope[i] = 1;
+        break;
+      case Activation::relu2:
+        z[i] = x * x;
+        slope[i] = 2 * x;
+        break;
+    }
+  }
 }
 
 void shrink(const double* x, std::int64_t n, double theta, double offset, double* y) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/activity/scores.h"
+#include "engine/kernels/dense.h"
 
 namespace torpor::lab::detail {
 
@@ -45,6 +46,14 @@ void shrink_gradient(const float* x, const float* g, std::int64_t n, double thet
                      double slope, float* y);
 void shrink_gradient(const double* x, const double* g, std::int64_t n, double theta, double mean, double constant,
                      double slope, double* y);
+
+/// y_i = constant + slope (x_i - mean), in f64, rounded once.
+void line(const float* x, std::int64_t n, double mean, double constant, double slope, float* y);
+void line(const double* x, std::int64_t n, double mean, double constant, double slope, double* y);
+
+/// z becomes f(z_i), slope f'(z_i), for z_i > 0. Both [n + kRowPadding].
+void activate_in_place(Activation activation, float* z, float* slope, std::int64_t n);
+void activate_in_place(Activation activation, double* z, double* slope, std::int64_t n);
 
 /// What one query attends to (spark.md 2.2): which keys, with which shares and weights. Reused from row to row.
 template <typename T>

@@ -2,45 +2,15 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
-#include <type_traits>
 #include <vector>
 
 #include "core/activity/scores.h"
 #include "core/base/error.h"
 #include "lab/nn/score_rows.h"
+#include "lab/nn/stored_rows.h"
 
 namespace torpor::lab {
 namespace {
-
-constexpr std::int64_t kRowsWorthAThread = 16;
-
-template <typename Stored>
-using RowType = std::conditional_t<std::is_same_v<Stored, double>, double, float>;
-
-/// A row of f32 or f64: the stored one itself, or its numbers in `buffer`.
-template <typename Stored>
-const RowType<Stored>* row_of(const Stored* stored, std::int64_t n, std::vector<RowType<Stored>>& buffer) {
-  if constexpr (std::is_same_v<Stored, RowType<Stored>>) {
-    return stored;
-  } else {
-    buffer.resize(static_cast<std::size_t>(n));
-    std::transform(stored, stored + n, buffer.begin(), [](Stored x) { return static_cast<float>(x); });
-    return buffer.data();
-  }
-}
-
-/// Calls write(row) on the stored row, or on `buffer` whose numbers are then stored.
-template <typename Stored, typename Function>
-void write_row(Stored* stored, std::int64_t n, std::vector<RowType<Stored>>& buffer, Function write) {
-  if constexpr (std::is_same_v<Stored, RowType<Stored>>) {
-    write(stored);
-  } else {
-    buffer.resize(static_cast<std::size_t>(n));
-    write(buffer.data());
-    std::transform(buffer.begin(), buffer.end(), stored, [](float x) { return static_cast<Stored>(x); });
-  }
-}
 
 class StatisticalTopKFunction : public torch::autograd::Function<StatisticalTopKFunction> {
  public:
@@ -55,13 +25,14 @@ class StatisticalTopKFunction : public torch::autograd::Function<StatisticalTopK
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "statistical_top_k", [&] {
       const auto* const from = x.const_data_ptr<scalar_t>();
       auto* const to = y.mutable_data_ptr<scalar_t>();
-      at::parallel_for(0, rows, kRowsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<RowType<scalar_t>> in, out;
+      at::parallel_for(0, rows, detail::kRowsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<detail::RowType<scalar_t>> in, out;
         for (std::int64_t r = begin; r < end; ++r) {
-          const auto* const row = row_of(from + r * n, n, in);
+          const auto* const row = detail::row_of(from + r * n, n, in);
           const ScoreMoments m = detail::moments_of(row, n);
           const double theta = m.mean + m.deviation * quantile;
-          write_row(to + r * n, n, out, [&](auto* result) { detail::shrink(row, n, theta, soft ? 0 : theta, result); });
+          detail::write_row(to + r * n, n, out,
+                            [&](auto* result) { detail::shrink(row, n, theta, soft ? 0 : theta, result); });
           of_row[2 * r] = m.mean;
           of_row[2 * r + 1] = m.deviation;
         }
@@ -91,15 +62,15 @@ class StatisticalTopKFunction : public torch::autograd::Function<StatisticalTopK
       const auto* const scores = x.const_data_ptr<scalar_t>();
       const auto* const upstream = g.const_data_ptr<scalar_t>();
       auto* const to = result.mutable_data_ptr<scalar_t>();
-      at::parallel_for(0, rows, kRowsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<RowType<scalar_t>> in, in_gradient, out;
+      at::parallel_for(0, rows, detail::kRowsWorthAThread, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<detail::RowType<scalar_t>> in, in_gradient, out;
         for (std::int64_t r = begin; r < end; ++r) {
-          const auto* const row = row_of(scores + r * n, n, in);
-          const auto* const above = row_of(upstream + r * n, n, in_gradient);
+          const auto* const row = detail::row_of(scores + r * n, n, in);
+          const auto* const above = detail::row_of(upstream + r * n, n, in_gradient);
           const double mean = of_row[2 * r], deviation = of_row[2 * r + 1], theta = mean + deviation * quantile;
           const double sum = soft ? detail::sum_above(row, above, n, theta) : 0;
           const double slope = deviation > 0 ? sum * quantile / (static_cast<double>(n - 1) * deviation) : 0;
-          write_row(to + r * n, n, out, [&](auto* gradient) {
+          detail::write_row(to + r * n, n, out, [&](auto* gradient) {
             detail::shrink_gradient(row, above, n, theta, mean, sum / static_cast<double>(n), slope, gradient);
           });
         }

@@ -11,8 +11,8 @@
 #include "engine/decode/rope.h"
 #include "engine/models/config_huggingface.h"
 #include "engine/models/model_files.h"
+#include "lab/nn/spark_activations.h"
 #include "lab/nn/spark_attention.h"
-#include "lab/nn/statistical_top_k.h"
 #include "lab/nn/tensor_views.h"
 
 namespace torpor::lab {
@@ -264,8 +264,9 @@ at::Tensor TransformerImpl::feed_forward(int layer, const at::Tensor& x) const {
   if (config_.spark.ffn()) {
     const std::int64_t r = config_.spark.ffn_predictor, d = config_.d_model;
     const at::Tensor scores = linear(Part::gate, layer, r > 0 ? x.narrow(-1, 0, r) : x);
-    at::Tensor a = activation_of(config_.activation, statistical_top_k(scores, config_.spark.ffn_active)) *
-                   linear(Part::up, layer, r > 0 ? x.narrow(-1, r, d - r) : x);
+    at::Tensor a =
+        spark_activations(config_.activation, scores, linear(Part::up, layer, r > 0 ? x.narrow(-1, r, d - r) : x),
+                          config_.spark.ffn_active);
     if (hook_) a = hook_(layer, a);
     return linear(Part::down, layer, a);
   }

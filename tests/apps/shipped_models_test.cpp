@@ -1,5 +1,5 @@
-// The models in models/ are what their cards say: they load, write English, predict the held-out novel as well as the card says,
-// and have inactive neurons.
+// The models in models/ are what their cards say: they load, write English, predict the held-out novel as well as the
+// card says, and have inactive neurons.
 #include <cmath>
 
 #include "tests/apps/files.h"
@@ -32,8 +32,8 @@ TEST_P(ShippedModel, IsSmallAndHasACardWithItsNumbers) {
 }
 
 TEST_P(ShippedModel, PredictsTheHeldOutNovelAsItsCardSays) {
-  const Outcome outcome = torpor({"eval", folder(), "--text", (models() / "held-out-novel.txt").string(),
-                                  "--max-tokens", "6000", "--json"});
+  const Outcome outcome = torpor(
+      {"eval", folder(), "--text", (models() / "held-out-novel.txt").string(), "--max-tokens", "6000", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const Json train = Json::parse(read_all(models() / GetParam() / "train.json"));
   EXPECT_NEAR(Json::parse(outcome.out)["bits_per_byte"].get<double>(), train["held_out_bits_per_byte"].get<double>(),
