@@ -11,11 +11,13 @@ set_target_properties(torch::c10 PROPERTIES
   IMPORTED_LOCATION "${TORPOR_LIBTORCH}/lib/libc10.so"
   INTERFACE_INCLUDE_DIRECTORIES "${TORPOR_LIBTORCH}/include;${TORPOR_LIBTORCH}/include/torch/csrc/api/include"
   INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${TORPOR_LIBTORCH}/include;${TORPOR_LIBTORCH}/include/torch/csrc/api/include")
-# torch_cpu needs libgomp, libcudart and libcupti, which lie beside it; its own run path finds them.
+# torch_cpu needs libgomp, libcudart and libcupti, which lie beside it; its own run path finds them. at::parallel_for is a
+# template on OpenMP: compiled without it, it is a plain loop.
 add_library(torch::cpu SHARED IMPORTED GLOBAL)
 set_target_properties(torch::cpu PROPERTIES
   IMPORTED_LOCATION "${TORPOR_LIBTORCH}/lib/libtorch_cpu.so"
-  INTERFACE_LINK_LIBRARIES torch::c10)
+  INTERFACE_COMPILE_OPTIONS -fopenmp
+  INTERFACE_LINK_LIBRARIES "torch::c10;${TORPOR_LIBTORCH}/lib/libgomp.so.1")
 
 # torch/torch.h costs 20 s and 1.4 GB of memory wherever it is compiled: once, here. A target that wants it calls
 # torpor_use_torch_header(target); its files then include <torch/torch.h> for nothing.
