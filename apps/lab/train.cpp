@@ -202,7 +202,7 @@ int train(std::span<const std::string> arguments) {
   double loss = 0;
   const std::int64_t tokens_a_step = static_cast<std::int64_t>(options.batch) * options.accumulation * text->window();
   {
-    Progress progress("training", options.steps * tokens_a_step, "tokens", !common.quiet);
+    Progress progress("training", options.steps * tokens_a_step, "tokens", !common.quiet, first * tokens_a_step);
     trainer.run([&](const lab::StepReport& now) {
       loss = loss == 0 ? now.loss_nats_per_token : 0.98 * loss + 0.02 * now.loss_nats_per_token;
       std::string state = fmt::format("step {} loss {:.3f}", now.step, loss);

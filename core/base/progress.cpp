@@ -26,9 +26,10 @@ std::string duration(double seconds) {
 
 }  // namespace
 
-Progress::Progress(std::string title, std::int64_t total, std::string unit, bool enabled)
+Progress::Progress(std::string title, std::int64_t total, std::string unit, bool enabled, std::int64_t done_before)
     : title_(std::move(title)),
       total_(total),
+      done_before_(done_before),
       unit_(std::move(unit)),
       enabled_(enabled),
       terminal_(isatty(STDERR_FILENO) != 0),
@@ -41,14 +42,14 @@ Progress::~Progress() {
 
 std::string Progress::line(std::int64_t done, const std::string& note) const {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-  const double rate = static_cast<double>(done) / std::max(seconds, 1e-9);
+  const double rate = static_cast<double>(done - done_before_) / std::max(seconds, 1e-9);
   std::string text = title_;
   if (total_ > 0) {
     const double share = std::clamp(static_cast<double>(done) / static_cast<double>(total_), 0.0, 1.0);
     constexpr int kWidth = 24;
     const int filled = static_cast<int>(share * kWidth);
     text += fmt::format(" [{}{}] {:3.0f} %", std::string(filled, '#'), std::string(kWidth - filled, '.'), 100 * share);
-    if (share > 0) text += fmt::format(", {} left", duration(seconds / share - seconds));
+    if (rate > 0) text += fmt::format(", {} left", duration(static_cast<double>(std::max(total_ - done, 0L)) / rate));
   } else {
     text += " " + quantity(static_cast<double>(done), unit_);
   }

@@ -11,8 +11,9 @@ namespace torpor {
 /// One piece of work. One thread at a time. Erases its line when destroyed.
 class Progress {
  public:
-  /// total: units of work, 0 if unknown. unit: "tokens", "bytes" (bytes are shown as MB).
-  Progress(std::string title, std::int64_t total, std::string unit, bool enabled = true);
+  /// total: units of work, 0 if unknown. unit: "tokens", "bytes" (bytes are shown as MB). done_before: of them, those
+  /// that an earlier run did: they count in the share that is done, not in the speed.
+  Progress(std::string title, std::int64_t total, std::string unit, bool enabled = true, std::int64_t done_before = 0);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -25,7 +26,7 @@ class Progress {
   std::string line(std::int64_t done, const std::string& note) const;
 
   std::string title_;
-  std::int64_t total_;
+  std::int64_t total_, done_before_;
   std::string unit_;
   bool enabled_;
   bool terminal_;

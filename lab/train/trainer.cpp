@@ -241,17 +241,24 @@ double Trainer::step_once(double& gradient_norm) {
   return sum / options_.accumulation;
 }
 
-void Trainer::log(const StepReport& report) {
+void Trainer::log(const StepReport& report, EventFile& events) {
   log_.integer(report.step)
       .number(report.loss_nats_per_token)
       .number(report.learning_rate)
       .number(report.gradient_norm)
       .number(report.held_out_bits_per_byte.value_or(std::numeric_limits<double>::quiet_NaN()))  // NaN: empty
       .end_row();
+  std::vector<Scalar> scalars = {{"train/loss_nats_per_token", report.loss_nats_per_token},
+                                 {"train/learning_rate", report.learning_rate},
+                                 {"train/gradient_norm", report.gradient_norm}};
+  if (report.held_out_bits_per_byte) scalars.emplace_back("held_out/bits_per_byte", *report.held_out_bits_per_byte);
+  events.add(report.step, scalars);
 }
 
 void Trainer::run(const std::function<void(const StepReport&)>& report) {
   const auto due = [&](std::int64_t every) { return step_ == options_.steps || (every > 0 && step_ % every == 0); };
+  if (step_ == options_.steps) return;
+  EventFile events(folder_, step_ == 0 ? 0 : step_ + 1);
   while (step_ < options_.steps) {
     const HoldInterrupts until_the_step_is_saved;
     StepReport now;
@@ -260,9 +267,12 @@ void Trainer::run(const std::function<void(const StepReport&)>& report) {
     now.step = step_;
     if (held_out_ != nullptr && due(options_.evaluate_every))
       now.held_out_bits_per_byte = bits_per_byte(*model_, *held_out_, options_.held_out_windows, options_.batch);
-    log(now);
+    log(now, events);
     const bool saved = due(options_.checkpoint_every);
-    if (saved) save_checkpoint();
+    if (saved) {
+      save_checkpoint();
+      events.flush();
+    }
     if (report) report(now);
     if (!interrupted()) continue;
     if (!saved) save_checkpoint();

@@ -12,6 +12,7 @@
 #include "core/report/csv.h"
 #include "lab/nn/transformer.h"
 #include "lab/train/adamw.h"
+#include "lab/train/tensorboard.h"
 #include "lab/train/text.h"
 
 namespace torpor::lab {
@@ -51,6 +52,7 @@ double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t w
 /// One run in one folder:
 ///   checkpoint-STEP/       config.json, model.safetensors (f32), optimizer.safetensors, trainer_state.json
 ///   log.csv                a row a step
+///   events.out.tfevents.*  the same for TensorBoard, one file each time it runs
 /// A checkpoint is written under another name, synced and renamed, then the one before is removed: after a stop at any
 /// moment the folder holds a whole one. On one thread a resumed run has the losses of an uninterrupted one, bit for
 /// bit.
@@ -79,7 +81,7 @@ class Trainer {
   void save_checkpoint() const;
   void load_checkpoint(const std::filesystem::path& checkpoint);
   Json state() const;
-  void log(const StepReport& report);
+  void log(const StepReport& report, EventFile& events);
 
   ModelConfig config_;
   TrainOptions options_;

@@ -36,10 +36,11 @@ int run(const std::string& what, const std::string& first, const std::string& se
     for (int i = 0; i < 3000; ++i) std::this_thread::sleep_for(10ms);
   } else if (what == "assert") {
     TORPOR_ASSERT(first == second, "first={}", first);
-  } else if (what == "progress") {  // unit total seconds
-    Progress progress("measuring", std::stol(second), first);
+  } else if (what == "progress" || what == "resumed progress") {  // unit total; resumed: a half was done before
+    const long total = std::stol(second), before = what == "progress" ? 0 : total / 2;
+    Progress progress("measuring", total, first, true, before);
     for (int i = 0; i <= 24; ++i) {
-      progress.update(std::stol(second) * i / 24, "note");
+      progress.update(before + (total - before) * i / 24, "note");
       std::this_thread::sleep_for(100ms);
     }
   } else if (what == "log") {

@@ -101,6 +101,15 @@ TEST(Progress, PrintsPlainLinesOnlyAfterTwoSecondsWhenNotOnATerminal) {
   EXPECT_EQ(probe.output(), "");
 }
 
+TEST(Progress, TheSpeedOfAResumedRunIsOfWhatItDidItself) {
+  const TemporaryFolder folder;
+  const Probe probe(folder, {"resumed progress", "tokens", "24000"});  // 12000 in 2.4 seconds
+  EXPECT_EQ(probe.end(), 0);
+  EXPECT_THAT(
+      probe.error(),
+      ::testing::MatchesRegex("measuring \\[#+\\.*\\]  9[0-9] %, [01] s left, [345][0-9][0-9][0-9] tokens/s, note\n"));
+}
+
 TEST(Progress, ShowsBytesAsMegabytesAndNoShareOfAnUnknownTotal) {
   const TemporaryFolder folder;
   const Probe known(folder, {"progress", "bytes", "240000000"});
