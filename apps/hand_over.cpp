@@ -16,8 +16,8 @@ namespace torpor::apps {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::array<std::string_view, 7> kLabVerbs = {"train",   "predictor", "rl",  "continual",
-                                                       "explain", "unnorm",    "lens"};
+constexpr std::array<std::string_view, 8> kLabVerbs = {"train",     "study",   "predictor", "rl",
+                                                       "continual", "explain", "unnorm",    "lens"};
 constexpr const char* kLabProgram = "torpor-lab";
 
 bool can_run(const fs::path& path) {

@@ -18,6 +18,7 @@ int run(std::span<const std::string> arguments);
 
 /// Of the program torpor-lab.
 int train(std::span<const std::string> arguments);
+int study(std::span<const std::string> arguments);
 
 /// Verbs that need LibTorch live in the program torpor-lab: is `verb` one of them?
 bool is_lab_verb(const std::string& verb);

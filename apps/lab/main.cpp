@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
     return 0;
   }
   if (!words.empty() && words.front() == "train") return apps::train(std::span(words).subspan(1));
+  if (!words.empty() && words.front() == "study") return apps::study(std::span(words).subspan(1));
 
   CLI::App app(
       "Torpor's verbs that train or differentiate. They need LibTorch; `torpor VERB` hands them over to this program.",
@@ -67,6 +68,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("Example:\n  torpor-lab train --help");
   app.add_subcommand("train", "train a small language model whose neurons are inactive by design");
+  app.add_subcommand("study", "train networks that differ in one thing and check what a paper leads one to expect");
   auto* check = app.add_subcommand("selfcheck",
                                    "check that LibTorch works here and agrees with the engine's activity statistics");
   std::uint64_t seed = 1;

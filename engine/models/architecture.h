@@ -38,7 +38,7 @@ enum class Part : std::uint8_t {
 };
 
 /// Sizes that shapes are made of.
-enum class Axis : std::uint8_t {
+enum class Dimension : std::uint8_t {
   none,
   model,
   ff,
@@ -52,7 +52,7 @@ enum class Axis : std::uint8_t {
   ffn_predictor,  // leading values of the FFN's input that score neurons (Spark)
   ffn_rest,       // the others; all where there is no predictor
 };
-std::int64_t size_of(Axis axis, const ModelConfig& config);
+std::int64_t size_of(Dimension axis, const ModelConfig& config);
 
 using Condition = bool (*)(const ModelConfig&);
 
@@ -60,7 +60,7 @@ struct TensorRule {
   Part part;
   std::string_view huggingface;  // without the prefix and without ".weight"; {} is the layer; empty: not there
   std::string_view gguf;         // without ".weight"; empty: not there
-  Axis out, in;                  // the shape is [out, in], or [out] where `in` is none
+  Dimension out, in;             // the shape is [out, in], or [out] where `in` is none
   Condition weight = nullptr;    // whether the file must have it; null: always
   Condition bias = nullptr;      // whether it has a bias, [out]; null: never
   bool optional = false;         // may be absent

@@ -110,7 +110,7 @@ class Binder {
 
   void check(const TensorView& tensor, const TensorRule& rule, bool transposed) const {
     const auto out = size_of(rule.out, config_);
-    if (rule.in == Axis::none) return check_vector(tensor, out);
+    if (rule.in == Dimension::none) return check_vector(tensor, out);
     const auto in = size_of(rule.in, config_);
     check_shape(tensor, transposed ? std::vector{in, out} : std::vector{out, in});
     const auto& format = traits(tensor.format);

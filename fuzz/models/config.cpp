@@ -54,7 +54,9 @@ TensorArchive make_weights(const ModelConfig& config) {
     for (int layer = 0; layer < (per_layer(rule.huggingface) ? config.n_layers : 1); ++layer) {
       const std::string stem = expand(rule.huggingface, prefix, layer);
       using Shape = std::vector<std::int64_t>;
-      add(stem + ".weight", rule.in == Axis::none ? Shape{out} : rule.transposed ? Shape{in, out} : Shape{out, in});
+      add(stem + ".weight", rule.in == Dimension::none ? Shape{out}
+                            : rule.transposed          ? Shape{in, out}
+                                                       : Shape{out, in});
       if (rule.bias != nullptr && rule.bias(config)) add(stem + ".bias", {out});
     }
   }

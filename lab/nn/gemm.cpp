@@ -2,6 +2,7 @@
 
 // Of MKL, which LibTorch's library for x86-64 holds and exports; its headers do not come with LibTorch. Column-major.
 extern "C" {
+// NOLINTBEGIN(readability-identifier-naming)
 void sgemm_(const char* op_a, const char* op_b, const int* m, const int* n, const int* k, const float* alpha,
             const float* a, const int* lda, const float* b, const int* ldb, const float* beta, float* c,
             const int* ldc);
@@ -10,6 +11,7 @@ void dgemm_(const char* op_a, const char* op_b, const int* m, const int* n, cons
             const int* ldc);
 void cblas_gemm_bf16bf16f32(int layout, int op_a, int op_b, int m, int n, int k, float alpha, const void* a, int lda,
                             const void* b, int ldb, float beta, float* c, int ldc);
+// NOLINTEND(readability-identifier-naming)
 }
 
 namespace torpor::lab::detail {

@@ -47,7 +47,7 @@ at::Tensor capped(const at::Tensor& x, float cap) {
 }
 
 bool is_vector(const TensorRule& rule) {
-  return rule.in == Axis::none;
+  return rule.in == Dimension::none;
 }
 
 }  // namespace
