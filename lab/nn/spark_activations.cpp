@@ -40,7 +40,7 @@ class SparkActivationsFunction : public torch::autograd::Function<SparkActivatio
     const at::Tensor scores = scores_in.contiguous(), ups = ups_in.contiguous();
     const std::int64_t n = scores.size(-1), rows = scores.numel() / n;
     const double quantile = detail::threshold_quantile(n, k);
-    const at::Tensor out = at::zeros_like(scores);
+    at::Tensor out = at::zeros_like(scores);
     const at::Tensor moments = at::empty({rows, 2}, scores.options().dtype(at::kDouble));
     auto* const of_rows = moments.mutable_data_ptr<double>();
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, scores.scalar_type(), "spark_activations", [&] {

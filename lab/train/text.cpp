@@ -63,7 +63,7 @@ std::int64_t ByteWindows::bytes_in(std::span<const std::int64_t> windows) const 
   return static_cast<std::int64_t>(windows.size()) * window();
 }
 
-TokenWindows::TokenWindows(TextCorpus corpus, const Tokenizer& tokenizer, std::string tokenizer_fingerprint,
+TokenWindows::TokenWindows(TextCorpus corpus, const Tokenizer& tokenizer, const std::string& tokenizer_fingerprint,
                            std::int64_t window, const std::function<void(std::int64_t tokens)>& progress)
     : Windows(std::move(corpus), window),
       fingerprint_(fingerprint_of(this->corpus().fingerprint() + tokenizer_fingerprint)),

@@ -70,8 +70,8 @@ class TokenWindows : public Windows {
  public:
   /// Tokenises the whole text; `progress` is told how many tokens there are now and then (may be empty). Throws
   /// BadInput where the text does not fill one window, IoError (the temporary file), Interrupted.
-  TokenWindows(TextCorpus corpus, const Tokenizer& tokenizer, std::string tokenizer_fingerprint, std::int64_t window,
-               const std::function<void(std::int64_t tokens)>& progress = {});
+  TokenWindows(TextCorpus corpus, const Tokenizer& tokenizer, const std::string& tokenizer_fingerprint,
+               std::int64_t window, const std::function<void(std::int64_t tokens)>& progress = {});
 
   std::int64_t size() const override { return count_; }
   int vocab_size() const override { return static_cast<int>(bytes_of_token_.size()); }

@@ -11,8 +11,8 @@
 namespace torpor::lab {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::golden;
+using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 
 const SparkVariant& variant(const std::vector<SparkVariant>& all, const std::string& name) {
