@@ -168,6 +168,7 @@ int train(std::span<const std::string> arguments) {
   if (common.threads > 0) at::set_num_threads(common.threads);
   const int threads = at::get_num_threads();
 
+  if (!words.resume) lab::refuse_earlier_run(common.output);  // before its vocabulary is written anew
   Result result("train", arguments, common);
   TextCorpus corpus = TextCorpus::open(words.text);
   std::optional<TextCorpus> held_out_corpus;

@@ -144,6 +144,12 @@ double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t w
   return nats / std::numbers::ln2 / static_cast<double>(bytes);
 }
 
+void refuse_earlier_run(const fs::path& folder) {
+  if (!checkpoints_in(folder).empty())
+    throw UsageError("{} holds a checkpoint of an earlier run. Go on from it with --resume, or choose another folder",
+                     folder.string());
+}
+
 Trainer::Trainer(const ModelConfig& config, TrainOptions options, fs::path folder, std::shared_ptr<const Windows> text,
                  std::shared_ptr<const Windows> held_out, bool resume)
     : config_(config),
@@ -160,12 +166,8 @@ Trainer::Trainer(const ModelConfig& config, TrainOptions options, fs::path folde
       throw InvalidArgument("[Trainer] expected a network with the text's vocabulary of {} tokens or more, got {}",
                             windows->vocab_size(), config_.vocab_size);
   make_writable_folder(folder_);
-  const std::vector<fs::path> found = checkpoints_in(folder_);
-  if (found.empty()) return;
-  if (!resume)
-    throw UsageError("{} holds a checkpoint of an earlier run. Go on from it with --resume, or choose another folder",
-                     folder_.string());
-  load_checkpoint(found.back());
+  if (!resume) refuse_earlier_run(folder_);
+  if (const std::vector<fs::path> found = checkpoints_in(folder_); !found.empty()) load_checkpoint(found.back());
 }
 
 std::int64_t Trainer::parameters() const {

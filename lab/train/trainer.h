@@ -49,6 +49,9 @@ struct StepReport {
 /// bits per byte of `windows` of a text (0: all), no gradients, in f32.
 double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t windows, int batch);
 
+/// Throws UsageError where the folder holds a checkpoint of an earlier run.
+void refuse_earlier_run(const std::filesystem::path& folder);
+
 /// One run in one folder:
 ///   checkpoint-STEP/       config.json, model.safetensors (f32), optimizer.safetensors, trainer_state.json
 ///   log.csv                a row a step

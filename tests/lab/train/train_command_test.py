@@ -84,6 +84,27 @@ class Train(unittest.TestCase):
         (checkpoint,) = out.glob("checkpoint-0*")
         self.assertIn(f"after step {int(checkpoint.name[-8:])};", error)
 
+    def test_a_vocabulary_is_trained_kept_and_never_written_over(self):
+        out = self.path / "pieces"
+        options = ["--preset", "relu2-tiny", "--text", TEXT, "--held-out", TEXT, "--window", 32, "--steps", 12, "--held-out-windows", 4,
+                   "--vocab-size", 400, "-q", "-o", out]
+        done = call(LAB, "train", *options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        model = (out / "tokenizer.model").read_bytes()
+        self.assertEqual(json.loads((out / "config.json").read_text())["vocab_size"], 400)
+        done = call(TORPOR, "eval", out, "--text", TEXT, "--window", 32, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        other = self.path / "other.txt"
+        other.write_text("Another text with other words, again and again. " * 200)
+        done = call(LAB, "train", *[other if o == TEXT else o for o in options])
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("--resume", done.stderr)
+        self.assertEqual((out / "tokenizer.model").read_bytes(), model, "a refused run changes the model")
+        done = call(LAB, "train", *options, "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        done = call(LAB, "train", *options, "--tokenizer", out)
+        self.assertEqual(done.returncode, 2, done.stderr)
+
     def test_bad_input_is_one_clear_line(self):
         empty, binary = self.path / "empty.txt", self.path / "binary.txt"
         empty.write_bytes(b"")
