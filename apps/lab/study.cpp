@@ -1,7 +1,7 @@
 // torpor study: the small-scale studies of docs/results, as commands. Part of the program torpor-lab.
 #include <ATen/Parallel.h>
 
-#include <optional>
+#include <memory>
 
 #include "apps/options.h"
 #include "apps/result.h"
@@ -12,29 +12,127 @@
 #include "core/report/csv.h"
 #include "core/report/html.h"
 #include "core/report/page.h"
+#include "lab/study/activation_study.h"
 #include "lab/study/spark_study.h"
+#include "lab/train/presets.h"
 
 namespace torpor::apps {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+/// What all studies have in common on the command line and in their folder.
+struct Study {
+  lab::StudyOptions options;
+  lab::StudyTexts texts;
+  fs::path folder;  // of the result
+  std::string name, command;
+  bool quiet = false;
+};
+
+/// What a study leaves behind.
+struct Outcome {
+  Json json;
+  std::string csv, markdown;
+  ReportPage page;
+  std::vector<lab::Claim> claims;
+};
+
+/// Runs every network with every seed: seed by seed, so that what is compared ran one after the other.
+template <typename Run, typename Variant, typename RunOne>
+std::vector<Run> run_all(const Study& study, const std::vector<Variant>& variants, RunOne run_one) {
+  std::vector<Run> runs;
+  const std::int64_t steps = study.options.train.steps;
+  Progress progress(study.name, steps * static_cast<std::int64_t>(study.options.seeds.size() * variants.size()),
+                    "steps", !study.quiet);
+  for (const std::uint64_t seed : study.options.seeds)
+    for (const Variant& variant : variants) {
+      const std::int64_t before = steps * static_cast<std::int64_t>(runs.size());
+      const std::string label = fmt::format("{}-seed{}", variant.name, seed);
+      runs.push_back(run_one(
+          variant, seed, study.folder / "runs" / label,
+          [&](const lab::StepReport& now) {
+            progress.update(before + now.step, fmt::format("{} loss {:.3f}", label, now.loss_nats_per_token));
+          },
+          [&](const std::string& what) {
+            progress.update(before + steps, fmt::format("{} measuring {}", label, what));
+          }));
+    }
+  return runs;
+}
+
+Outcome study_spark(const Study& study) {
+  lab::SparkStudy result{study.options, {}, study.command};
+  result.runs = run_all<lab::SparkRun>(
+      study, lab::spark_variants(study.options.size),
+      [&](const lab::SparkVariant& variant, std::uint64_t seed, const fs::path& folder, const auto& progress,
+          const auto&) { return lab::run_spark_variant(variant, seed, study.options, folder, study.texts, progress); });
+  CsvWriter csv({"variant", "seed", "bits_per_byte", "keys", "most_keys", "empty_rows", "seconds_per_step"});
+  for (const lab::SparkRun& run : result.runs)
+    csv.text(run.variant)
+        .integer(static_cast<std::int64_t>(run.seed))
+        .number(run.training.bits_per_byte)
+        .number(run.keys)
+        .integer(run.most_keys)
+        .integer(run.empty_rows)
+        .number(run.training.seconds_per_step)
+        .end_row();
+  return {to_json(result), csv.str(), markdown_of(result), page_of(result),
+          lab::spark_claims(result.runs, study.options.size)};
+}
+
+Outcome study_activations(const Study& study) {
+  lab::ActivationStudy result{study.options, {}, study.command};
+  result.runs = run_all<lab::ActivationRun>(study, lab::activation_variants(study.options.size),
+                                            [&](const lab::ActivationVariant& variant, std::uint64_t seed,
+                                                const fs::path& folder, const auto& progress, const auto& note) {
+                                              return lab::run_activation(variant, seed, study.options, folder,
+                                                                         study.texts, progress, note);
+                                            });
+  CsvWriter csv({"variant", "seed", "bits_per_byte", "loss_nats_per_token", "rule", "cett", "sparsity", "loss_rise"});
+  for (const lab::ActivationRun& run : result.runs) {
+    const auto row = [&](const std::string& rule, const lab::CettLevel& level) {
+      csv.text(run.variant)
+          .integer(static_cast<std::int64_t>(run.seed))
+          .number(run.training.bits_per_byte)
+          .number(run.loss_nats_per_token)
+          .text(rule)
+          .number(level.cett)
+          .number(level.sparsity)
+          .number(level.loss_rise)
+          .end_row();
+    };
+    for (const lab::CettLevel& level : run.levels) row("cett", level);
+    row("perplexity +1 %", run.budget);
+    for (const lab::OperatingPoint& point : run.points) row(point.name, point.level);
+  }
+  return {to_json(result), csv.str(), markdown_of(result), page_of(result), lab::activation_claims(result.runs)};
+}
+
+}  // namespace
 
 int study(std::span<const std::string> arguments) {
   VerbOptions verb(
       "study",
       "Train small networks that differ in one thing, several seeds each, and check what a paper leads one "
       "to expect. `spark`: the Spark Transformer against its dense twin and against other ways to a sparse "
-      "FFN. A study that was stopped goes on where it was, run by run.",
-      "spark --text FILE --held-out FILE [options]",
+      "FFN. `activations`: ReLU, ReLU², ReGLU and SwiGLU: how many neurons each can leave out, at what price, how "
+      "predictably. A study that was stopped goes on where it was, run by run.",
+      "STUDY --text FILE --held-out FILE [options]",
       {"torpor study spark --text novels/ --held-out last-novels/ -o out/spark",
+       "torpor study activations --text novels/ --held-out last-novels/ -o out/activations",
        "torpor study spark --text book.txt --held-out other.txt --size tiny --steps 50 --seeds 2"});
-  std::string name;
+  Study study;
+  lab::StudyOptions& options = study.options;
   fs::path text_path, held_out_path;
-  lab::SparkStudyOptions options;
   options.train.steps = 600;
   options.train.held_out_windows = 128;
   std::int64_t seeds = 3;
   CLI::App& app = verb.app();
-  app.add_option("STUDY", name, "spark")->required()->check(CLI::IsMember({"spark"}).description(""));
+  app.add_option("STUDY", study.name, "spark or activations")
+      ->required()
+      ->check(CLI::IsMember({"spark", "activations"}).description(""));
   app.add_option("--text", text_path, "The text to train on: a file, or a folder of .txt files")
       ->type_name("FILE")
       ->required();
@@ -50,57 +148,35 @@ int study(std::span<const std::string> arguments) {
                      "Windows to measure on, evenly spread (128)");
   if (!verb.parse(arguments)) return 0;
   CommonOptions& common = verb.common();
-  if (common.output.empty()) common.output = "study-" + name;
+  if (common.output.empty()) common.output = "study-" + study.name;
   options.seeds.clear();
   for (std::int64_t i = 1; i <= seeds; ++i) options.seeds.push_back(static_cast<std::uint64_t>(i));
   if (common.threads > 0) at::set_num_threads(common.threads);
   const int threads = at::get_num_threads();
 
   Result result("study", arguments, common);
-  const std::vector<lab::SparkVariant> variants = lab::spark_variants(options.size);
+  const int window = lab::preset("relu2-" + options.size).config.context_length;  // as of all presets of the size
   const auto open = [&](const char* role, const fs::path& path) {
     TextCorpus corpus = TextCorpus::open(path);
     result.add_input({role, corpus.source(), corpus.bytes(), corpus.fingerprint()});
-    return std::make_shared<lab::ByteWindows>(std::move(corpus), variants.front().config.context_length);
+    return std::make_shared<lab::ByteWindows>(std::move(corpus), window);
   };
-  const auto text = open("text", text_path), held_out = open("held_out", held_out_path);
-  const std::int64_t all = options.train.steps * seeds * static_cast<std::int64_t>(variants.size());
-  std::vector<lab::SparkRun> runs;
-  {
-    Progress progress(name, all, "steps", !common.quiet);
-    // Seed by seed, so that what is compared ran one after the other.
-    for (const std::uint64_t seed : options.seeds)
-      for (const lab::SparkVariant& variant : variants) {
-        const std::int64_t before = options.train.steps * static_cast<std::int64_t>(runs.size());
-        const std::string label = fmt::format("{}-seed{}", variant.name, seed);
-        runs.push_back(lab::run_spark_variant(
-            variant, seed, options, result.folder() / "runs" / label, text, held_out, [&](const lab::StepReport& now) {
-              progress.update(before + now.step, fmt::format("{} loss {:.3f}", label, now.loss_nats_per_token));
-            }));
-      }
-  }
-  std::string command = "torpor study";
-  for (const std::string& word : arguments) command += " " + shell_word(word);
-  const Json json = lab::spark_study_json(options, runs);
-  CsvWriter csv({"variant", "seed", "bits_per_byte", "keys", "most_keys", "empty_rows", "seconds_per_step"});
-  for (const lab::SparkRun& run : runs)
-    csv.text(run.variant)
-        .integer(static_cast<std::int64_t>(run.seed))
-        .number(run.bits_per_byte)
-        .number(run.keys)
-        .integer(run.most_keys)
-        .integer(run.empty_rows)
-        .number(run.seconds_per_step)
-        .end_row();
-  result.add_file("runs", "runs.csv", csv.str());
-  result.add_file("summary", "summary.md", lab::spark_study_markdown(options, runs, command));
-  result.add_file("report", "report.html", render_page(lab::spark_study_page(options, runs, command)));
+  study.texts = {open("text", text_path), open("held_out", held_out_path)};
+  study.folder = result.folder();
+  study.quiet = common.quiet;
+  study.command = "torpor study";
+  for (const std::string& word : arguments) study.command += " " + shell_word(word);
+
+  const Outcome outcome = study.name == "spark" ? study_spark(study) : study_activations(study);
+  result.add_file("runs", "runs.csv", outcome.csv);
+  result.add_file("summary", "summary.md", outcome.markdown);
+  result.add_file("report", "report.html", render_page(outcome.page));
   if (!common.json) {
-    for (const lab::Claim& claim : lab::spark_claims(runs, options.size))
+    for (const lab::Claim& claim : outcome.claims)
       print(fmt::format("{}  {}: {}\n", claim.held ? "held    " : bold("NOT held"), claim.name, claim.detail));
     print(fmt::format("\nreport  {}\n", (result.folder() / "report.html").string()));
   }
-  result.finish(json, threads);
+  result.finish(outcome.json, threads);
   return 0;
 }
 

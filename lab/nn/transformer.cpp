@@ -261,6 +261,7 @@ at::Tensor TransformerImpl::attend(int layer, const at::Tensor& x) const {
 }
 
 at::Tensor TransformerImpl::feed_forward(int layer, const at::Tensor& x) const {
+  if (ffn_input_hook_) ffn_input_hook_(layer, x);
   if (config_.spark.ffn()) {
     const std::int64_t r = config_.spark.ffn_predictor, d = config_.d_model;
     const at::Tensor scores = linear(Part::gate, layer, r > 0 ? x.narrow(-1, 0, r) : x);

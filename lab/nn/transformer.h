@@ -59,6 +59,10 @@ class TransformerImpl : public torch::nn::Module {
   using ActivationHook = std::function<at::Tensor(int layer, const at::Tensor& activations)>;
   void set_activation_hook(ActivationHook hook) { hook_ = std::move(hook); }
 
+  /// Called with what each feed-forward layer reads, after its norm: [sequences, positions, d_model]. Empty: none.
+  using FfnInputHook = std::function<void(int layer, const at::Tensor& x)>;
+  void set_ffn_input_hook(FfnInputHook hook) { ffn_input_hook_ = std::move(hook); }
+
   /// What Spark attention attended to since the last call of this.
   SparkAttentionCounts take_attention_counts() { return std::exchange(attention_counts_, {}); }
 
@@ -92,6 +96,7 @@ class TransformerImpl : public torch::nn::Module {
   std::vector<bool> transposed_;  // as named_: stored [in, out] in files
   at::Tensor cosines_, sines_;    // [positions, pairs]
   ActivationHook hook_;
+  FfnInputHook ffn_input_hook_;
   mutable SparkAttentionCounts attention_counts_;
 };
 TORCH_MODULE(Transformer);

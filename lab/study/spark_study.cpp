@@ -3,13 +3,8 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <map>
-#include <numbers>
-#include <numeric>
 
-#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "lab/train/presets.h"
 
@@ -17,7 +12,6 @@ namespace torpor::lab {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kTwentieths = 20;
 constexpr int kProbes = 10;
 constexpr std::int64_t kProbedWindows = 8;
 
@@ -48,40 +42,6 @@ Probe probe(TransformerImpl& model, const Windows& text, std::int64_t windows) {
   }
   model.set_activation_hook({});
   out.keys = model.take_attention_counts();
-  return out;
-}
-
-/// What decides a run's numbers.
-Json identity_of(const SparkVariant& variant, std::uint64_t seed, const TrainOptions& options, const Windows& text,
-                 const Windows& held_out) {
-  Json options_json = to_json(options);
-  options_json["seed"] = seed;
-  return {{"variant", variant.name},
-          {"config", canonical_text(variant.config)},
-          {"options", options_json},
-          {"window", text.window()},
-          {"text_fingerprint", text.fingerprint()},
-          {"held_out_fingerprint", held_out.fingerprint()},
-          {"held_out_windows", options.held_out_windows}};
-}
-
-struct Spread {
-  double mean = 0, least = 0, most = 0;
-};
-
-Spread spread_of(const std::vector<double>& values) {
-  if (values.empty()) throw InvalidArgument("[spark_claims] expected a run of each variant");
-  const auto [least, most] = std::minmax_element(values.begin(), values.end());
-  return {std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size()), *least, *most};
-}
-
-/// f of two variants' runs with the same seed.
-template <typename Function>
-std::vector<double> paired(const std::vector<SparkRun>& runs, const std::string& a, const std::string& b, Function f) {
-  std::vector<double> out;
-  for (const SparkRun& x : runs)
-    for (const SparkRun& y : runs)
-      if (x.variant == a && y.variant == b && x.seed == y.seed) out.push_back(f(x, y));
   return out;
 }
 
@@ -132,15 +92,13 @@ Json to_json(const SparkRun& run) {
   for (const ActivityAtStep& at : run.activity) activity.push_back({{"step", at.step}, {"nonzero", at.nonzero}});
   return {{"variant", run.variant},
           {"seed", run.seed},
-          {"bits_per_byte", run.bits_per_byte},
-          {"training_bits_per_token", run.training_bits},
+          {"training", to_json(run.training)},
           {"activity", activity},
           {"keys", run.keys},
           {"keys_of_all_queries", run.keys_of_all},
           {"most_keys", run.most_keys},
           {"empty_rows", run.empty_rows},
-          {"attention_rows", run.attention_rows},
-          {"seconds_per_step", run.seconds_per_step}};
+          {"attention_rows", run.attention_rows}};
 }
 
 SparkRun spark_run_from_json(const Json& json, const std::string& where) {
@@ -148,8 +106,7 @@ SparkRun spark_run_from_json(const Json& json, const std::string& where) {
     SparkRun run;
     run.variant = json.at("variant").get<std::string>();
     run.seed = json.at("seed").get<std::uint64_t>();
-    run.bits_per_byte = json.at("bits_per_byte").get<double>();
-    run.training_bits = json.at("training_bits_per_token").get<std::vector<double>>();
+    run.training = training_from_json(json.at("training"));
     for (const Json& at : json.at("activity"))
       run.activity.push_back({at.at("step").get<std::int64_t>(), at.at("nonzero").get<std::vector<double>>()});
     run.keys = json.at("keys").get<double>();
@@ -157,7 +114,6 @@ SparkRun spark_run_from_json(const Json& json, const std::string& where) {
     run.most_keys = json.at("most_keys").get<std::int64_t>();
     run.empty_rows = json.at("empty_rows").get<std::int64_t>();
     run.attention_rows = json.at("attention_rows").get<std::int64_t>();
-    run.seconds_per_step = json.at("seconds_per_step").get<double>();
     return run;
   } catch (const Json::exception& error) {
     throw BadInput("{}: expected the result of a run of this study: {}. Remove the file to run it again", where,
@@ -165,84 +121,55 @@ SparkRun spark_run_from_json(const Json& json, const std::string& where) {
   }
 }
 
-SparkRun run_spark_variant(const SparkVariant& variant, std::uint64_t seed, const SparkStudyOptions& options,
-                           const fs::path& folder, std::shared_ptr<const Windows> text,
-                           std::shared_ptr<const Windows> held_out,
+SparkRun run_spark_variant(const SparkVariant& variant, std::uint64_t seed, const StudyOptions& options,
+                           const fs::path& folder, const StudyTexts& texts,
                            const std::function<void(const StepReport&)>& progress) {
-  TrainOptions train = options.train;
-  const Preset& defaults = preset("spark-" + options.size);
-  train.batch = defaults.batch;
-  train.learning_rate = defaults.learning_rate;
-  train.seed = seed;
-  train.checkpoint_every = train.evaluate_every = 0;
-  const Json identity = identity_of(variant, seed, train, *text, *held_out);
-  const fs::path result = folder / "result.json";
-  if (fs::exists(result)) {
-    const Json found = read_json(result);
-    if (found.value("of", Json()) != identity)
-      throw BadInput("{}: is of a run with other options or another text. Choose another folder with -o",
-                     result.string());
-    return spark_run_from_json(found.value("run", Json()), result.string());
-  }
-  fs::remove_all(folder);
-
-  SparkRun run;
-  run.variant = variant.name;
-  run.seed = seed;
-  Trainer trainer(variant.config, train, folder, std::move(text), held_out, false);
-  Transformer model = trainer.model();
-  const auto look = [&](std::int64_t step) {
-    run.activity.push_back({step, probe(*model, *held_out, kProbedWindows).nonzero});
+  const TrainOptions train = train_options(options, seed);
+  const auto measure = [&] {
+    SparkRun run;
+    run.variant = variant.name;
+    run.seed = seed;
+    const auto look = [&](std::int64_t step, TransformerImpl& model) {
+      run.activity.push_back({step, probe(model, *texts.held_out, kProbedWindows).nonzero});
+    };
+    look(0, *Transformer(variant.config, seed));
+    TrainedNetwork network =
+        train_network(variant.config, train, folder, texts, [&](const StepReport& now, TransformerImpl& model) {
+          if (now.step * kProbes / train.steps != (now.step - 1) * kProbes / train.steps) look(now.step, model);
+          if (progress) progress(now);
+        });
+    run.training = network.training;
+    const Probe last = probe(*network.model, *texts.held_out, train.held_out_windows);
+    run.attention_rows = last.keys.rows;
+    run.most_keys = last.keys.most;
+    run.empty_rows = last.keys.empty_rows;
+    if (last.keys.rows > 0) {
+      // The first k queries of a window see at most k keys and keep them all.
+      const double k = variant.config.spark.attention_active, window = static_cast<double>(texts.held_out->window());
+      const double windows = static_cast<double>(last.keys.rows) / window;  // times heads and layers
+      run.keys_of_all = static_cast<double>(last.keys.kept) / static_cast<double>(last.keys.rows);
+      run.keys = (static_cast<double>(last.keys.kept) - windows * k * (k + 1) / 2) / (windows * (window - k));
+    }
+    return to_json(run);
   };
-  look(0);
-  std::vector<double> seconds, bits;
-  auto start = std::chrono::steady_clock::now();
-  trainer.run([&](const StepReport& now) {
-    const auto stop = std::chrono::steady_clock::now();
-    seconds.push_back(std::chrono::duration<double>(stop - start).count());
-    bits.push_back(now.loss_nats_per_token / std::numbers::ln2);
-    if (now.held_out_bits_per_byte) run.bits_per_byte = *now.held_out_bits_per_byte;
-    if (now.step * kProbes / train.steps != (now.step - 1) * kProbes / train.steps) look(now.step);
-    if (progress) progress(now);
-    start = std::chrono::steady_clock::now();
-  });
-  if (seconds.size() > 1) seconds.pop_back();  // evaluates and writes the checkpoint
-  std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2), seconds.end());
-  run.seconds_per_step = seconds[seconds.size() / 2];
-  const auto parts = std::min<std::size_t>(kTwentieths, bits.size());
-  for (std::size_t i = 0; i < parts; ++i) {
-    const std::size_t from = i * bits.size() / parts, to = (i + 1) * bits.size() / parts;
-    run.training_bits.push_back(std::accumulate(bits.begin() + static_cast<std::ptrdiff_t>(from),
-                                                bits.begin() + static_cast<std::ptrdiff_t>(to), 0.0) /
-                                static_cast<double>(to - from));
-  }
-  const Probe last = probe(*model, *held_out, train.held_out_windows);
-  run.attention_rows = last.keys.rows;
-  run.most_keys = last.keys.most;
-  run.empty_rows = last.keys.empty_rows;
-  if (last.keys.rows > 0) {
-    // The first k queries of a window see at most k keys and keep them all.
-    const double k = variant.config.spark.attention_active, window = static_cast<double>(held_out->window());
-    const double windows = static_cast<double>(last.keys.rows) / window;  // times heads and layers
-    run.keys_of_all = static_cast<double>(last.keys.kept) / static_cast<double>(last.keys.rows);
-    run.keys = (static_cast<double>(last.keys.kept) - windows * k * (k + 1) / 2) / (windows * (window - k));
-  }
-  write_file_atomically(result, Json{{"of", identity}, {"run", to_json(run)}}.dump(1) + "\n");
-  return run;
+  return spark_run_from_json(stored_run(folder, identity_of(variant.name, variant.config, train, texts), measure),
+                             (folder / "result.json").string());
 }
 
 std::vector<Claim> spark_claims(const std::vector<SparkRun>& runs, const std::string& size) {
   const std::vector<SparkVariant> variants = spark_variants(size);
   std::vector<Claim> out;
-  const auto ratio = [](const SparkRun& a, const SparkRun& b) { return a.bits_per_byte / b.bits_per_byte; };
+  const auto ratio = [](const SparkRun& a, const SparkRun& b) {
+    return a.training.bits_per_byte / b.training.bits_per_byte;
+  };
   const auto percent = [](double x) { return fmt::format("{:+.2f} %", 100 * (x - 1)); };
   const auto range = [&](const Spread& s) {
     return fmt::format("{} ({} to {})", percent(s.mean), percent(s.least), percent(s.most));
   };
-  const Spread to_dense = spread_of(paired(runs, "spark", "dense", ratio));
+  const Spread to_dense = paired(runs, "spark", "dense", ratio);
   out.push_back({"Spark's bits a byte within 2 % of its dense twin's at equal steps and parameters",
                  to_dense.mean <= 1.02, range(to_dense)});
-  const Spread to_control = spread_of(paired(runs, "spark", "no_predictor", ratio));
+  const Spread to_control = paired(runs, "spark", "no_predictor", ratio);
   out.push_back({"Spark not worse than statistical top-k without predictors", to_control.least <= 1,
                  range(to_control) + (to_control.most <= 1 ? "" : ": a tie, the seeds differ in sign")});
 
@@ -274,8 +201,9 @@ std::vector<Claim> spark_claims(const std::vector<SparkRun>& runs, const std::st
                  attended.least >= 0.85 * k && attended.most <= 1.15 * k,
                  fmt::format("mean {:.1f} ({:.1f} to {:.1f}), most {}; {} of {} rows had none above the threshold",
                              attended.mean, attended.least, attended.most, most_keys, empty, rows)});
-  const Spread time = spread_of(paired(
-      runs, "spark", "dense", [](const auto& a, const auto& b) { return a.seconds_per_step / b.seconds_per_step; }));
+  const Spread time = paired(runs, "spark", "dense", [](const SparkRun& a, const SparkRun& b) {
+    return a.training.seconds_per_step / b.training.seconds_per_step;
+  });
   out.push_back({"Spark's step at most 1.10x its dense twin's time", time.mean <= 1.10,
                  fmt::format("{:.2f}x ({:.2f}x to {:.2f}x)", time.mean, time.least, time.most)});
   return out;

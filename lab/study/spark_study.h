@@ -6,14 +6,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/base/json.h"
 #include "core/report/page.h"
 #include "engine/models/model_config.h"
-#include "lab/train/trainer.h"
+#include "lab/study/study.h"
 
 namespace torpor::lab {
 
@@ -42,48 +41,37 @@ struct ActivityAtStep {
 struct SparkRun {
   std::string variant;
   std::uint64_t seed = 0;
-  double bits_per_byte = 0;              // of the held-out text, at the end
-  std::vector<double> training_bits;     // mean over each twentieth of the steps, bits a token
+  Training training;
   std::vector<ActivityAtStep> activity;  // on held-out text: at step 0, each tenth of the steps, the end
   double keys = 0;                       // attended to by a query with more than k visible keys, on average
   double keys_of_all = 0;                // the same over all queries
   std::int64_t most_keys = 0, empty_rows = 0, attention_rows = 0;
-  double seconds_per_step = 0;  // the median
 };
 
 Json to_json(const SparkRun& run);
 /// Throws BadInput where a field is missing.
 SparkRun spark_run_from_json(const Json& json, const std::string& where);
 
-struct SparkStudyOptions {
-  std::string size = "1m";
-  TrainOptions train;  // but for the seed, batch and learning rate, which are the preset's
-  std::vector<std::uint64_t> seeds = {1, 2, 3};
-};
-
-/// Trains one network and measures it. Its folder holds result.json afterwards; where it does already, that is read
-/// instead, so that a study that was stopped goes on. Throws as Trainer, and BadInput where the result is of other
-/// options.
-SparkRun run_spark_variant(const SparkVariant& variant, std::uint64_t seed, const SparkStudyOptions& options,
-                           const std::filesystem::path& folder, std::shared_ptr<const Windows> text,
-                           std::shared_ptr<const Windows> held_out,
+/// Trains one network and measures it, or reads what an earlier call found (stored_run). Throws as Trainer, and
+/// BadInput where the result is of other options.
+SparkRun run_spark_variant(const SparkVariant& variant, std::uint64_t seed, const StudyOptions& options,
+                           const std::filesystem::path& folder, const StudyTexts& texts,
                            const std::function<void(const StepReport&)>& progress);
-
-struct Claim {
-  std::string name;  // "Spark within 2 % of its dense twin"
-  bool held = false;
-  std::string detail;  // the numbers
-};
 
 /// The digest's list (spark.md 7.1), from all runs. Throws InvalidArgument where a variant has no run.
 std::vector<Claim> spark_claims(const std::vector<SparkRun>& runs, const std::string& size);
 
+/// A whole study, made ready for readers.
+struct SparkStudy {
+  StudyOptions options;
+  std::vector<SparkRun> runs;
+  std::string command;
+};
+
 /// All numbers, the claims and the configs.
-Json spark_study_json(const SparkStudyOptions& options, const std::vector<SparkRun>& runs);
-ReportPage spark_study_page(const SparkStudyOptions& options, const std::vector<SparkRun>& runs,
-                            const std::string& command);
+Json to_json(const SparkStudy& study);
+ReportPage page_of(const SparkStudy& study);
 /// The same for docs/results.
-std::string spark_study_markdown(const SparkStudyOptions& options, const std::vector<SparkRun>& runs,
-                                 const std::string& command);
+std::string markdown_of(const SparkStudy& study);
 
 }  // namespace torpor::lab

@@ -15,19 +15,14 @@ struct Summary {
   std::vector<const SparkRun*> runs;
 
   template <typename Function>
-  double mean(Function f) const {
-    double sum = 0;
-    for (const SparkRun* run : runs) sum += f(*run);
-    return sum / static_cast<double>(runs.size());
+  Spread spread(Function f) const {
+    std::vector<double> values;
+    for (const SparkRun* run : runs) values.push_back(f(*run));
+    return spread_of(values);
   }
   template <typename Function>
-  std::pair<double, double> range(Function f) const {
-    double least = std::numeric_limits<double>::infinity(), most = -least;
-    for (const SparkRun* run : runs) {
-      least = std::min(least, f(*run));
-      most = std::max(most, f(*run));
-    }
-    return {least, most};
+  double mean(Function f) const {
+    return spread(f).mean;
   }
   double active() const {
     return mean([](const SparkRun& run) {
@@ -43,33 +38,24 @@ struct Summary {
 };
 
 double bits_of(const SparkRun& run) {
-  return run.bits_per_byte;
+  return run.training.bits_per_byte;
 }
 
-std::vector<Summary> summaries(const SparkStudyOptions& options, const std::vector<SparkRun>& runs) {
+std::vector<Summary> summaries(const SparkStudy& study) {
   std::vector<Summary> out;
-  for (SparkVariant& variant : spark_variants(options.size)) {
-    Summary summary{std::move(variant), {}};
-    for (const SparkRun& run : runs)
-      if (run.variant == summary.variant.name) summary.runs.push_back(&run);
-    if (summary.runs.empty())
-      throw InvalidArgument("[spark_study] expected a run of each variant, {} has none", summary.variant.name);
-    out.push_back(std::move(summary));
+  for (SparkVariant& variant : spark_variants(study.options.size)) {
+    const std::string name = variant.name;
+    out.push_back({std::move(variant), runs_of(study.runs, name)});
   }
   return out;
-}
-
-std::string with_range(const Summary& s, double (*f)(const SparkRun&), int digits) {
-  const auto [least, most] = s.range(f);
-  return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.mean(f), digits, least, digits, most, digits);
 }
 
 Chart quality_chart(const std::vector<Summary>& all) {
   LineChart chart{{"million FLOPs a token, without the unembedding"}, {"bits a byte, held-out text"}, {}, {}};
   for (const Summary& s : all) {
-    const auto [least, most] = s.range(bits_of);
+    const Spread bits = s.spread(bits_of);
     chart.series.push_back(
-        {s.variant.title, {{s.flops() / 1e6, s.mean(bits_of), least, most, s.variant.name}}, false, {}});
+        {s.variant.title, {{s.flops() / 1e6, bits.mean, bits.least, bits.most, s.variant.name}}, false, {}});
   }
   return {"Quality against cost",
           "Each point is a network of the same number of parameters after the same steps, the mean of its seeds. "
@@ -78,17 +64,14 @@ Chart quality_chart(const std::vector<Summary>& all) {
 }
 
 Chart curve_chart(const std::vector<Summary>& all, std::int64_t steps) {
-  LineChart chart{{"step", NumberStyle::count}, {"training loss, bits a token"}, {}, {}};
+  std::vector<std::pair<std::string, std::vector<double>>> lines;
   for (const Summary& s : all) {
-    LineSeries series{s.variant.name, {}, true, {}};
-    const std::size_t parts = s.runs.front()->training_bits.size();
-    for (std::size_t i = 0; i < parts; ++i)
-      series.points.push_back({static_cast<double>(steps) * (static_cast<double>(i) + 0.5) / static_cast<double>(parts),
-                               s.mean([&](const SparkRun& run) { return run.training_bits[i]; })});
-    chart.series.push_back(std::move(series));
+    std::vector<double> bits;
+    for (std::size_t i = 0; i < s.runs.front()->training.training_bits.size(); ++i)
+      bits.push_back(s.mean([&](const SparkRun& run) { return run.training.training_bits[i]; }));
+    lines.emplace_back(s.variant.name, std::move(bits));
   }
-  return {"Training", "The mean of the seeds over each twentieth of the steps.",
-          "Training loss falls alike for all seven networks.", std::move(chart)};
+  return training_chart(lines, steps);
 }
 
 Chart activity_chart(const Summary& s) {
@@ -115,35 +98,35 @@ std::string cost(const Summary& s, const Summary& dense) {
 
 }  // namespace
 
-Json spark_study_json(const SparkStudyOptions& options, const std::vector<SparkRun>& runs) {
-  Json json = {{"schema", "torpor.study_spark/1"}, {"size", options.size}, {"train", to_json(options.train)}};
+Json to_json(const SparkStudy& study) {
+  Json json = {{"schema", "torpor.study_spark/1"},
+               {"size", study.options.size},
+               {"train", to_json(study.options.train)},
+               {"seeds", study.options.seeds}};
   json["train"].erase("seed");
-  json["seeds"] = options.seeds;
-  for (const Summary& s : summaries(options, runs))
+  for (const Summary& s : summaries(study))
     json["variants"].push_back({{"name", s.variant.name},
                                 {"title", s.variant.title},
                                 {"config", canonical_text(s.variant.config)},
                                 {"flops_per_token", s.flops()},
                                 {"active", s.active()},
                                 {"bits_per_byte", s.mean(bits_of)}});
-  for (const SparkRun& run : runs) json["runs"].push_back(to_json(run));
-  for (const Claim& claim : spark_claims(runs, options.size))
-    json["claims"].push_back({{"claim", claim.name}, {"held", claim.held}, {"detail", claim.detail}});
+  for (const SparkRun& run : study.runs) json["runs"].push_back(to_json(run));
+  json["claims"] = to_json(spark_claims(study.runs, study.options.size));
   return json;
 }
 
-ReportPage spark_study_page(const SparkStudyOptions& options, const std::vector<SparkRun>& runs,
-                            const std::string& command) {
-  const std::vector<Summary> all = summaries(options, runs);
-  const std::vector<Claim> claims = spark_claims(runs, options.size);
+ReportPage page_of(const SparkStudy& study) {
+  const StudyOptions& options = study.options;
+  const std::vector<Summary> all = summaries(study);
   const Summary &dense = all.front(),
                 &spark = *std::find_if(all.begin(), all.end(), [](const auto&s) { return s.variant.name == "spark"; });
   ReportPage page;
   page.kicker = "Torpor · study";
   page.title = "Spark at a small scale";
   page.subtitle =
-      fmt::format("Seven networks of size {}, {} steps, {} seeds each: You et al. 2025, trained anew.",
-                  literal(options.size), format_count(static_cast<double>(options.train.steps)), options.seeds.size());
+      fmt::format("Seven networks of size {}, {} steps, {} each: You et al. 2025, trained anew.", literal(options.size),
+                  format_count(static_cast<double>(options.train.steps)), seeds_text(options));
   page.headline = fmt::format(
       "With **{}** of its neurons and **{:.0f}** keys a query, Spark needs **{}** of its dense twin's FLOPs a token at "
       "**{}** bits a byte ({} against {}).",
@@ -162,42 +145,39 @@ ReportPage spark_study_page(const SparkStudyOptions& options, const std::vector<
        {"ms a step", true}},
       {}};
   for (const Summary& s : all)
-    table.rows.push_back({{s.variant.title},
-                          {with_range(s, bits_of, 3), s.mean(bits_of)},
-                          {cost(s, dense), s.flops()},
-                          {format_share(s.active()), s.active()},
-                          s.variant.config.spark.attention() ? number_cell(s.keys()) : Cell{"all"},
-                          number_cell(1000 * s.mean([](const SparkRun& run) { return run.seconds_per_step; }))});
-  Table held{"What the paper leads one to expect, and what these runs show.", {{"claim"}, {"held"}, {"numbers"}}, {}};
-  for (const Claim& claim : claims) held.rows.push_back({{claim.name}, {claim.held ? "yes" : "no"}, {claim.detail}});
+    table.rows.push_back(
+        {{s.variant.title},
+         {with_range(s.spread(bits_of), 3), s.mean(bits_of)},
+         {cost(s, dense), s.flops()},
+         {format_share(s.active()), s.active()},
+         s.variant.config.spark.attention() ? number_cell(s.keys()) : Cell{"all"},
+         number_cell(1000 * s.mean([](const SparkRun& run) { return run.training.seconds_per_step; }))});
   page.sections.push_back(
       {"Quality and cost", {quality_chart(all), std::move(table), curve_chart(all, options.train.steps)}});
-  page.sections.push_back({"What must show", {std::move(held)}});
+  page.sections.push_back({"What must show", {claims_table(spark_claims(study.runs, options.size))}});
   ChartChoice choice{"Network", {}};
   for (const Summary& s : all)
     if (s.active() < 0.999) choice.options.emplace_back(s.variant.title, activity_chart(s));
   page.sections.push_back({"Activity over training", {std::move(choice)}});
-  page.sections.push_back({"Make it again", {Code{"Command", command}}});
+  page.sections.push_back({"Make it again", {Code{"Command", study.command}}});
   return page;
 }
 
-std::string spark_study_markdown(const SparkStudyOptions& options, const std::vector<SparkRun>& runs,
-                                 const std::string& command) {
-  const std::vector<Summary> all = summaries(options, runs);
+std::string markdown_of(const SparkStudy& study) {
+  const StudyOptions& options = study.options;
+  const std::vector<Summary> all = summaries(study);
   std::string out = fmt::format(
       "# Training Spark at a small scale\n\n`{}`\n\nSeven networks of equal parameters (size {}), {} steps, seeds {}. "
       "Means of the seeds, in brackets their range. FLOPs a token\nat the mean position of a full window without the "
       "unembedding, relative to the dense network.\n\n| network | bits a byte, held out | FLOPs a token | active "
       "neurons | keys a query | ms a step |\n|---|---|---|---|---|---|\n",
-      command, options.size, options.train.steps, fmt::join(options.seeds, ", "));
+      study.command, options.size, options.train.steps, fmt::join(options.seeds, ", "));
   for (const Summary& s : all)
-    out += fmt::format("| {} | {} | {} | {} | {} | {:.0f} |\n", s.variant.title, with_range(s, bits_of, 3),
+    out += fmt::format("| {} | {} | {} | {} | {} | {:.0f} |\n", s.variant.title, with_range(s.spread(bits_of), 3),
                        cost(s, all.front()), format_share(s.active()),
                        s.variant.config.spark.attention() ? fmt::format("{:.1f}", s.keys()) : "all",
-                       1000 * s.mean([](const SparkRun& run) { return run.seconds_per_step; }));
-  out += "\n## What must show\n\n| claim | held | numbers |\n|---|---|---|\n";
-  for (const Claim& claim : spark_claims(runs, options.size))
-    out += fmt::format("| {} | {} | {} |\n", claim.name, claim.held ? "yes" : "**no**", claim.detail);
+                       1000 * s.mean([](const SparkRun& run) { return run.training.seconds_per_step; }));
+  out += "\n## What must show\n\n" + claims_markdown(spark_claims(study.runs, options.size));
   out += "\n## Active neurons, by layer, before and after training\n\n| network | before | after |\n|---|---|---|\n";
   for (const Summary& s : all) {
     const auto layers = [&](bool last) {

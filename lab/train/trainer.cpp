@@ -176,6 +176,11 @@ std::int64_t Trainer::parameters() const {
   return sum;
 }
 
+fs::path Trainer::newest_checkpoint() const {
+  const std::vector<fs::path> found = checkpoints_in(folder_);
+  return found.empty() ? fs::path() : found.back();
+}
+
 at::Tensor Trainer::logits_of(const at::Tensor& windows, TransformerImpl::ActivationHook hook) {
   const Autocast cast(options_.bf16);
   model_->set_activation_hook(std::move(hook));

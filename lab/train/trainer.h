@@ -75,6 +75,8 @@ class Trainer {
   std::int64_t step() const { return step_; }
   Transformer model() const { return model_; }
   std::int64_t parameters() const;
+  /// The folder of the newest checkpoint; empty before the first.
+  std::filesystem::path newest_checkpoint() const;
 
  private:
   double step_once(double& gradient_norm);

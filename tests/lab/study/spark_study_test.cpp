@@ -62,11 +62,11 @@ std::vector<SparkRun> plausible_runs() {
       SparkRun run;
       run.variant = v.name;
       run.seed = seed;
-      run.bits_per_byte = v.name == "no_predictor" ? 2.1 : 2;
-      run.training_bits = {8, 3};
+      run.training.bits_per_byte = v.name == "no_predictor" ? 2.1 : 2;
+      run.training.training_bits = {8, 3};
       run.activity = {{0, {0.08, 0.08, 0.08, 0.08}}, {10, {0.06, 0.06, 0.06, 0.06}}};
       run.keys = run.keys_of_all = 32;
-      run.seconds_per_step = 1;
+      run.training.seconds_per_step = 1;
       runs.push_back(run);
     }
   return runs;
@@ -86,13 +86,13 @@ TEST(SparkStudy, EachClaimIsHeldByRunsThatHoldItAndNotByOthers) {
       if (run.variant == name) change(run);
     return held(runs);
   };
-  EXPECT_EQ(with("spark", [](SparkRun& r) { r.bits_per_byte = 2.05; }), "nyyyyy");
-  EXPECT_EQ(with("no_predictor", [](SparkRun& r) { r.bits_per_byte = 1.9; }), "ynyyyy");
+  EXPECT_EQ(with("spark", [](SparkRun& r) { r.training.bits_per_byte = 2.05; }), "nyyyyy");
+  EXPECT_EQ(with("no_predictor", [](SparkRun& r) { r.training.bits_per_byte = 1.9; }), "ynyyyy");
   EXPECT_EQ(with("spark_ffn", [](SparkRun& r) { r.activity[0].nonzero[2] = 0.09; }), "yynyyy");
   EXPECT_EQ(with("spark", [](SparkRun& r) { r.activity[1].nonzero[3] = 0.04; }), "yyynyy");
   EXPECT_EQ(with("dense", [](SparkRun& r) { r.activity[1].nonzero[3] = 1; }), "yyyyyy") << "not one of Spark's";
   EXPECT_EQ(with("spark", [](SparkRun& r) { r.keys = r.seed == 1 ? 32 : 38; }), "yyyyny");
-  EXPECT_EQ(with("spark", [](SparkRun& r) { r.seconds_per_step = 1.2; }), "yyyyyn");
+  EXPECT_EQ(with("spark", [](SparkRun& r) { r.training.seconds_per_step = 1.2; }), "yyyyyn");
   std::vector<SparkRun> none = good;
   std::erase_if(none, [](const SparkRun& r) { return r.variant == "dense"; });
   EXPECT_THROW(spark_claims(none, "1m"), InvalidArgument);
@@ -115,7 +115,7 @@ TEST(SparkStudy, ARunIsReadBackAsItWasAndADamagedOneIsRefused) {
 TEST(SparkStudy, ARunIsMeasuredOnceAndThenRead) {
   const TemporaryFolder folder;
   const std::vector<SparkVariant> all = spark_variants("tiny");
-  SparkStudyOptions options;
+  StudyOptions options;
   options.size = "tiny";
   options.train.steps = 20;
   options.train.warm_up = 4;
@@ -123,7 +123,7 @@ TEST(SparkStudy, ARunIsMeasuredOnceAndThenRead) {
   const auto text = std::make_shared<ByteWindows>(TextCorpus::open(golden("apps/text.txt")), 64);
   int steps = 0;
   const auto measure = [&] {
-    return run_spark_variant(variant(all, "spark"), 3, options, folder / "run", text, text,
+    return run_spark_variant(variant(all, "spark"), 3, options, folder / "run", {text, text},
                              [&](const StepReport&) { ++steps; });
   };
   const SparkRun run = measure();
@@ -134,8 +134,8 @@ TEST(SparkStudy, ARunIsMeasuredOnceAndThenRead) {
   EXPECT_EQ(run.attention_rows, 8 * 64 * 2 * 2) << "windows, positions, heads, layers";
   EXPECT_NEAR(run.keys, 8, 1.5);
   EXPECT_LT(run.keys_of_all, run.keys) << "the first queries see fewer";
-  EXPECT_LT(run.bits_per_byte, 8);
-  EXPECT_GT(run.seconds_per_step, 0);
+  EXPECT_LT(run.training.bits_per_byte, 8);
+  EXPECT_GT(run.training.seconds_per_step, 0);
   EXPECT_EQ(to_json(measure()), to_json(run));
   EXPECT_EQ(steps, 20) << "trained again";
   options.train.steps = 21;
@@ -143,17 +143,16 @@ TEST(SparkStudy, ARunIsMeasuredOnceAndThenRead) {
 }
 
 TEST(SparkStudy, ThePagesNameEveryNetworkAndClaim) {
-  SparkStudyOptions options;
-  options.seeds = {1, 2};
-  const std::vector<SparkRun> runs = plausible_runs();
-  const std::string page = render_page(spark_study_page(options, runs, "torpor study spark"));
-  const std::string markdown = spark_study_markdown(options, runs, "torpor study spark");
+  SparkStudy study{{}, plausible_runs(), "torpor study spark"};
+  study.options.seeds = {1, 2};
+  const std::string page = render_page(page_of(study)), markdown = markdown_of(study);
   for (const SparkVariant& v : spark_variants("1m")) {
     EXPECT_THAT(page, HasSubstr(v.title));
     EXPECT_THAT(markdown, HasSubstr("| " + v.title + " |"));
   }
-  for (const Claim& claim : spark_claims(runs, "1m")) EXPECT_THAT(markdown, HasSubstr("| " + claim.name + " | yes |"));
-  EXPECT_EQ(spark_study_json(options, runs)["claims"].size(), 6U);
+  for (const Claim& claim : spark_claims(study.runs, "1m"))
+    EXPECT_THAT(markdown, HasSubstr("| " + claim.name + " | yes |"));
+  EXPECT_EQ(to_json(study)["claims"].size(), 6U);
 }
 
 }  // namespace
