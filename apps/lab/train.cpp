@@ -2,7 +2,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <optional>
 
@@ -93,6 +96,20 @@ Vocabulary vocabulary_of(const Words& words, const TextCorpus& text, const fs::p
   return out;
 }
 
+/// The first process's vocabulary for all.
+void share(Vocabulary& vocabulary, const lab::ProcessGroup& group) {
+  vocabulary.file = group.broadcast(vocabulary.file);
+  vocabulary.content = group.broadcast(vocabulary.content);
+  vocabulary.fingerprint = group.broadcast(vocabulary.fingerprint);
+  if (group.first() || vocabulary.fingerprint.empty()) return;  // it has it, or bytes are the tokens
+  std::string folder = (fs::temp_directory_path() / "torpor-vocabulary-XXXXXX").string();
+  if (::mkdtemp(folder.data()) == nullptr) throw IoError("{}: cannot be made: {}", folder, std::strerror(errno));
+  const fs::path file = fs::path(folder) / vocabulary.file;
+  write_file_atomically(file, vocabulary.content);
+  vocabulary.tokenizer = load_tokenizer(file);
+  fs::remove_all(folder);
+}
+
 std::shared_ptr<const lab::Windows> windows_of(const fs::path& path, TextCorpus text, const Vocabulary& vocabulary,
                                                std::int64_t window, bool quiet) {
   if (vocabulary.tokenizer == nullptr) return std::make_shared<lab::ByteWindows>(std::move(text), window);
@@ -110,7 +127,8 @@ int train(std::span<const std::string> arguments) {
       "other verbs take as MODEL; it also holds the newest checkpoint and log.csv with the loss of each step.",
       "--text FILE [options]",
       {"torpor train --preset relu2-5m --text novels/ --held-out last-novel.txt -o relu2",
-       "torpor train --preset relu2-5m --text novels/ --held-out last-novel.txt -o relu2 --resume"});
+       "torpor train --preset relu2-5m --text novels/ --held-out last-novel.txt -o relu2 --resume",
+       "torchrun --no-python --nproc-per-node 2 torpor train --text novels/ -o relu2"});
   Words words;
   lab::TrainOptions options;
   CLI::App& app = verb.app();
@@ -168,7 +186,14 @@ int train(std::span<const std::string> arguments) {
   if (common.threads > 0) at::set_num_threads(common.threads);
   const int threads = at::get_num_threads();
 
-  if (!words.resume) lab::refuse_earlier_run(common.output);  // before its vocabulary is written anew
+  const std::shared_ptr<const lab::ProcessGroup> group = lab::ProcessGroup::from_environment();
+  const bool first = group == nullptr || group->first();
+  if (!first) {  // it computes its share; the first process reads, writes and speaks
+    common.output.clear();
+    common.quiet = true;
+    common.json = false;
+  }
+  if (first && !words.resume) lab::refuse_earlier_run(common.output);  // before its vocabulary is written anew
   Result result("train", arguments, common);
   TextCorpus corpus = TextCorpus::open(words.text);
   std::optional<TextCorpus> held_out_corpus;
@@ -178,7 +203,8 @@ int train(std::span<const std::string> arguments) {
   };
   add_input("text", corpus);
   if (held_out_corpus) add_input("held_out", *held_out_corpus);
-  const Vocabulary vocabulary = vocabulary_of(words, corpus, result.folder());
+  Vocabulary vocabulary = first ? vocabulary_of(words, corpus, result.folder()) : Vocabulary{};
+  if (group != nullptr) share(vocabulary, *group);
   if (vocabulary.tokenizer != nullptr) {
     config.vocab_size = vocabulary.tokenizer->vocab_size();
     config.bos = vocabulary.tokenizer->bos().value_or(-1);
@@ -190,20 +216,21 @@ int train(std::span<const std::string> arguments) {
   if (held_out_corpus)
     held_out = windows_of(words.held_out, std::move(*held_out_corpus), vocabulary, config.context_length, common.quiet);
 
-  lab::Trainer trainer(config, options, result.folder(), text, held_out, words.resume);
-  const std::int64_t first = trainer.step();
+  lab::Trainer trainer(config, options, result.folder(), text, held_out, words.resume, group);
+  const std::int64_t start_step = trainer.step();
   if (!common.quiet)
-    note(fmt::format("{} · {} parameters · {} of text, {} passes over it · {} threads, {}{}", preset.name,
+    note(fmt::format("{} · {} parameters · {} of text, {} passes over it · {}{} threads, {}{}", preset.name,
                      format_count(static_cast<double>(trainer.parameters())), format_bytes(static_cast<double>(bytes)),
                      format_number(static_cast<double>(options.steps * options.batch * options.accumulation) /
                                        static_cast<double>(text->size()),
                                    2),
-                     threads, options.bf16 ? "bf16" : "f32", first > 0 ? fmt::format(" · from step {}", first) : ""));
+                     group == nullptr ? "" : fmt::format("{} processes of ", group->size()), threads,
+                     options.bf16 ? "bf16" : "f32", start_step > 0 ? fmt::format(" · from step {}", start_step) : ""));
   const auto start = std::chrono::steady_clock::now();
   double loss = 0;
   const std::int64_t tokens_a_step = static_cast<std::int64_t>(options.batch) * options.accumulation * text->window();
   {
-    Progress progress("training", options.steps * tokens_a_step, "tokens", !common.quiet, first * tokens_a_step);
+    Progress progress("training", options.steps * tokens_a_step, "tokens", !common.quiet, start_step * tokens_a_step);
     trainer.run([&](const lab::StepReport& now) {
       loss = loss == 0 ? now.loss_nats_per_token : 0.98 * loss + 0.02 * now.loss_nats_per_token;
       std::string state = fmt::format("step {} loss {:.3f}", now.step, loss);
@@ -213,6 +240,7 @@ int train(std::span<const std::string> arguments) {
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
+  if (!first) return 0;
   const lab::Transformer model = trainer.model();
   model->save(result.folder(), at::kBFloat16);
   result.add_file("tokenizer", vocabulary.file, vocabulary.content);
@@ -227,9 +255,11 @@ int train(std::span<const std::string> arguments) {
   if (held_out)  // of the network as it was written, rounded
     json["held_out_bits_per_byte"] = lab::bits_per_byte(*lab::TransformerImpl::load(result.folder()), *held_out,
                                                         options.held_out_windows, options.batch);
+  json["processes"] = group == nullptr ? 1 : group->size();
   json["threads"] = threads;
   json["seconds"] = seconds;
-  json["tokens_per_second"] = seconds > 0 ? static_cast<double>((options.steps - first) * tokens_a_step) / seconds : 0;
+  json["tokens_per_second"] =
+      seconds > 0 ? static_cast<double>((options.steps - start_step) * tokens_a_step) / seconds : 0;
   const fs::path folder = result.folder();
   if (!common.json) {
     print(fmt::format("{} steps, {} tokens a second. The model is in {}\n", options.steps,

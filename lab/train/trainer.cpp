@@ -124,15 +124,20 @@ double learning_rate_at(const TrainOptions& options, std::int64_t step) {
   return options.learning_rate * (last + (1 - last) * (1 + std::cos(std::numbers::pi * done)) / 2);
 }
 
-double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t windows, int batch) {
+double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t windows, int batch,
+                     const ProcessGroup* group) {
   const at::NoGradGuard no_gradient;
   const std::int64_t count = windows == 0 ? text.size() : std::min(windows, text.size());
   double nats = 0;
-  std::int64_t bytes = 0;
+  std::int64_t bytes = 0, batches = 0;
   std::vector<std::int64_t> chosen;
   for (std::int64_t i = 0; i < count; ++i) {
     chosen.push_back(i * text.size() / count);
     if (static_cast<int>(chosen.size()) < batch && i + 1 < count) continue;
+    if (group != nullptr && batches++ % group->size() != group->rank()) {
+      chosen.clear();
+      continue;
+    }
     check_interrupt();
     const at::Tensor rows = text.at(chosen);
     const at::Tensor logits = model.forward(inputs_of(rows)).flatten(0, 1);
@@ -140,6 +145,11 @@ double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t w
         at::cross_entropy_loss(logits, targets_of(rows), {}, at::Reduction::None).to(at::kDouble).sum().item<double>();
     bytes += text.bytes_in(chosen);
     chosen.clear();
+  }
+  if (group != nullptr) {
+    const at::Tensor sums = torch::tensor({nats, static_cast<double>(bytes)}, at::kDouble);
+    group->sum(sums);
+    return sums[0].item<double>() / std::numbers::ln2 / sums[1].item<double>();
   }
   return nats / std::numbers::ln2 / static_cast<double>(bytes);
 }
@@ -151,7 +161,7 @@ void refuse_earlier_run(const fs::path& folder) {
 }
 
 Trainer::Trainer(const ModelConfig& config, TrainOptions options, fs::path folder, std::shared_ptr<const Windows> text,
-                 std::shared_ptr<const Windows> held_out, bool resume)
+                 std::shared_ptr<const Windows> held_out, bool resume, std::shared_ptr<const ProcessGroup> group)
     : config_(config),
       options_(options),
       folder_(std::move(folder)),
@@ -160,14 +170,43 @@ Trainer::Trainer(const ModelConfig& config, TrainOptions options, fs::path folde
       order_(text_->size(), options.seed),
       model_((check_options(options), config), options.seed),
       optimizer_(parameters_of(*model_), options.adamw),
+      group_(std::move(group)),
       log_(kLogHeader) {
+  if (group_ != nullptr && options_.batch < group_->size())
+    throw UsageError("--batch {}: expected at least {}, a window for each process", options_.batch, group_->size());
   for (const auto& windows : {text_, held_out_})
     if (windows != nullptr && config_.vocab_size < windows->vocab_size())
       throw InvalidArgument("[Trainer] expected a network with the text's vocabulary of {} tokens or more, got {}",
                             windows->vocab_size(), config_.vocab_size);
-  make_writable_folder(folder_);
-  if (!resume) refuse_earlier_run(folder_);
-  if (const std::vector<fs::path> found = checkpoints_in(folder_); !found.empty()) load_checkpoint(found.back());
+  if (first()) {
+    make_writable_folder(folder_);
+    if (!resume) refuse_earlier_run(folder_);
+    if (const std::vector<fs::path> found = checkpoints_in(folder_); !found.empty()) load_checkpoint(found.back());
+  }
+  if (group_ != nullptr) share_state();
+}
+
+/// The first process's weights, optimizer and step for all.
+void Trainer::share_state() {
+  const at::NoGradGuard no_gradient;
+  Json mine = state();
+  mine.erase("step");
+  const Json wanted = Json::parse(group_->broadcast(mine.dump()));
+  for (const auto& [name, value] : wanted.items())
+    if (mine[name] != value)
+      throw UsageError("process {}: expected the command and the texts of the first process: {} is {} there, {} here",
+                       group_->rank(), name, value.dump(), mine[name].dump());
+  std::vector<at::Tensor> parameters;
+  for (const auto& [name, parameter] : model_->weights()) {
+    group_->broadcast(parameter);
+    parameters.push_back(parameter);
+  }
+  for (const auto& [name, tensor] : optimizer_.state()) group_->broadcast(tensor);
+  const at::Tensor step = torch::tensor({step_}, at::kLong);
+  group_->broadcast(step);
+  step_ = step.item<std::int64_t>();
+  optimizer_.set_steps(step_);
+  reducer_ = std::make_unique<GradientReducer>(group_, std::move(parameters));
 }
 
 std::int64_t Trainer::parameters() const {
@@ -229,15 +268,32 @@ double Trainer::step_once(double& gradient_norm) {
   optimizer_.zero_grad();
   double sum = 0;
   const std::int64_t first = step_ * options_.batch * options_.accumulation;
+  const int processes = group_ == nullptr ? 1 : group_->size(), rank = group_ == nullptr ? 0 : group_->rank();
   for (int pass = 0; pass < options_.accumulation; ++pass) {
     std::vector<std::int64_t> chosen;
-    for (int i = 0; i < options_.batch; ++i) chosen.push_back(order_(first + pass * options_.batch + i));
+    for (int i = 0; i < options_.batch; ++i) {
+      const std::int64_t window = order_(first + pass * options_.batch + i);
+      if (i % processes == rank) chosen.push_back(window);
+    }
     const at::Tensor windows = text_->at(chosen);
     at::Tensor objective;
+    const double share = static_cast<double>(chosen.size()) / options_.batch;
     const double loss = loss_of(windows, objective).item<double>();
     if (!std::isfinite(loss)) stop_at_bad_loss(windows);
-    (objective / options_.accumulation).backward();
-    sum += loss;
+    objective = objective * (share / options_.accumulation);
+    if (group_ == nullptr) {
+      objective.backward();
+    } else {
+      objective = objective * processes;  // the reducer averages
+      if (pass + 1 == options_.accumulation) reducer_->reduce_next(objective);
+      group_->guard([&] { objective.backward(); });
+    }
+    sum += share * loss;
+  }
+  if (group_ != nullptr) {
+    const at::Tensor whole = torch::tensor({sum}, at::kDouble);
+    group_->sum(whole);
+    sum = whole.item<double>();
   }
   gradient_norm = optimizer_.clip_gradients(options_.clip);
   if (!std::isfinite(gradient_norm))
@@ -248,24 +304,34 @@ double Trainer::step_once(double& gradient_norm) {
   return sum / options_.accumulation;
 }
 
-void Trainer::log(const StepReport& report, EventFile& events) {
+/// All processes stop after the same step.
+bool Trainer::stop_asked() const {
+  if (group_ == nullptr) return interrupted();
+  const at::Tensor asked = torch::tensor({interrupted() ? 1 : 0}, at::kLong);
+  group_->sum(asked);
+  return asked.item<std::int64_t>() > 0;
+}
+
+void Trainer::log(const StepReport& report, EventFile* events) {
   log_.integer(report.step)
       .number(report.loss_nats_per_token)
       .number(report.learning_rate)
       .number(report.gradient_norm)
       .number(report.held_out_bits_per_byte.value_or(std::numeric_limits<double>::quiet_NaN()))  // NaN: empty
       .end_row();
+  if (events == nullptr) return;
   std::vector<Scalar> scalars = {{"train/loss_nats_per_token", report.loss_nats_per_token},
                                  {"train/learning_rate", report.learning_rate},
                                  {"train/gradient_norm", report.gradient_norm}};
   if (report.held_out_bits_per_byte) scalars.emplace_back("held_out/bits_per_byte", *report.held_out_bits_per_byte);
-  events.add(report.step, scalars);
+  events->add(report.step, scalars);
 }
 
 void Trainer::run(const std::function<void(const StepReport&)>& report) {
   const auto due = [&](std::int64_t every) { return step_ == options_.steps || (every > 0 && step_ % every == 0); };
   if (step_ == options_.steps) return;
-  EventFile events(folder_, step_ == 0 ? 0 : step_ + 1);
+  std::unique_ptr<EventFile> events;
+  if (first()) events = std::make_unique<EventFile>(folder_, step_ == 0 ? 0 : step_ + 1);
   while (step_ < options_.steps) {
     const HoldInterrupts until_the_step_is_saved;
     StepReport now;
@@ -273,16 +339,17 @@ void Trainer::run(const std::function<void(const StepReport&)>& report) {
     now.loss_nats_per_token = step_once(now.gradient_norm);
     now.step = step_;
     if (held_out_ != nullptr && due(options_.evaluate_every))
-      now.held_out_bits_per_byte = bits_per_byte(*model_, *held_out_, options_.held_out_windows, options_.batch);
-    log(now, events);
+      now.held_out_bits_per_byte =
+          bits_per_byte(*model_, *held_out_, options_.held_out_windows, options_.batch, group_.get());
+    log(now, events.get());
     const bool saved = due(options_.checkpoint_every);
-    if (saved) {
+    if (saved && first()) {
       save_checkpoint();
-      events.flush();
+      events->flush();
     }
     if (report) report(now);
-    if (!interrupted()) continue;
-    if (!saved) save_checkpoint();
+    if (!stop_asked()) continue;
+    if (!saved && first()) save_checkpoint();
     throw Interrupted(fmt::format("interrupted after step {}; go on with --resume", step_));
   }
 }

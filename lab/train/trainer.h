@@ -12,6 +12,7 @@
 #include "core/report/csv.h"
 #include "lab/nn/transformer.h"
 #include "lab/train/adamw.h"
+#include "lab/train/process_group.h"
 #include "lab/train/tensorboard.h"
 #include "lab/train/text.h"
 
@@ -46,8 +47,9 @@ struct StepReport {
   std::optional<double> held_out_bits_per_byte;
 };
 
-/// bits per byte of `windows` of a text (0: all), no gradients, in f32.
-double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t windows, int batch);
+/// bits per byte of `windows` of a text (0: all), no gradients, in f32. The processes of a group share the work.
+double bits_per_byte(TransformerImpl& model, const Windows& text, std::int64_t windows, int batch,
+                     const ProcessGroup* group = nullptr);
 
 /// Throws UsageError where the folder holds a checkpoint of an earlier run.
 void refuse_earlier_run(const std::filesystem::path& folder);
@@ -56,6 +58,8 @@ void refuse_earlier_run(const std::filesystem::path& folder);
 ///   checkpoint-STEP/       config.json, model.safetensors (f32), optimizer.safetensors, trainer_state.json
 ///   log.csv                a row a step
 ///   events.out.tfevents.*  the same for TensorBoard, one file each time it runs
+/// Of several processes only the first reads and writes there; each computes its share of every batch, and the losses
+/// are those of one process up to the order of the sums.
 /// A checkpoint is written under another name, synced and renamed, then the one before is removed: after a stop at any
 /// moment the folder holds a whole one. On one thread a resumed run has the losses of an uninterrupted one, bit for
 /// bit.
@@ -63,13 +67,15 @@ class Trainer {
  public:
   /// held_out may be null. Starts anew (resume false; throws UsageError where the folder holds a checkpoint), or goes
   /// on from the newest checkpoint (from the start where there is none). Throws BadInput where a checkpoint is of
-  /// another network or of other options that change the losses, naming what differs.
+  /// another network or of other options that change the losses, naming what differs; UsageError where a batch does
+  /// not give each process of the group (which may be null) a window.
   Trainer(const ModelConfig& config, TrainOptions options, std::filesystem::path folder,
-          std::shared_ptr<const Windows> text, std::shared_ptr<const Windows> held_out, bool resume);
+          std::shared_ptr<const Windows> text, std::shared_ptr<const Windows> held_out, bool resume,
+          std::shared_ptr<const ProcessGroup> group = nullptr);
 
   /// Trains to the last step, calls `report` after each step and writes checkpoints. Throws Interrupted after a
   /// checkpoint where the user asked to stop; Error where the loss is not finite (names the step and the first layer
-  /// with activations that are not finite; the last checkpoint stays); IoError.
+  /// with activations that are not finite; the last checkpoint stays), or where another process is lost; IoError.
   void run(const std::function<void(const StepReport&)>& report);
 
   std::int64_t step() const { return step_; }
@@ -79,14 +85,17 @@ class Trainer {
   std::filesystem::path newest_checkpoint() const;
 
  private:
+  bool first() const { return group_ == nullptr || group_->first(); }
   double step_once(double& gradient_norm);
+  void share_state();
+  bool stop_asked() const;
   at::Tensor loss_of(const at::Tensor& windows, at::Tensor& objective);
   at::Tensor logits_of(const at::Tensor& windows, TransformerImpl::ActivationHook hook);
   [[noreturn]] void stop_at_bad_loss(const at::Tensor& windows);
   void save_checkpoint() const;
   void load_checkpoint(const std::filesystem::path& checkpoint);
   Json state() const;
-  void log(const StepReport& report, EventFile& events);
+  void log(const StepReport& report, EventFile* events);
 
   ModelConfig config_;
   TrainOptions options_;
@@ -95,6 +104,8 @@ class Trainer {
   WindowOrder order_;
   Transformer model_;
   AdamW optimizer_;
+  std::shared_ptr<const ProcessGroup> group_;
+  std::unique_ptr<GradientReducer> reducer_;  // of the group
   std::int64_t step_ = 0;
   CsvWriter log_;
 };

@@ -90,8 +90,10 @@ std::string train_sentencepiece(const TextCorpus& corpus, int pieces) {
                                                    {"minloglevel", "2"}},
       &lines, &model);
   if (!status.ok())
-    throw BadInput("{}: SentencePiece cannot make a vocabulary of {} pieces from this text: {}. Choose a smaller one",
-                   corpus.source(), pieces, status.ToString());
+    throw BadInput(
+        "{}: SentencePiece cannot make a vocabulary of {} pieces from this text: {}. Choose another "
+        "--vocab-size",
+        corpus.source(), pieces, status.ToString());
   return model;
 }
 
