@@ -57,7 +57,9 @@ void write_rope(const ModelConfig& c, Json& json) {
 void write_gemma2(const ModelConfig& c, Json& json) {
   json["attn_logit_softcapping"] = cap_or_null(c.attention_soft_cap);
   json["final_logit_softcapping"] = cap_or_null(c.logit_soft_cap);
-  json["query_pre_attn_scalar"] = plain(std::round(1e4F / (c.attention_scale * c.attention_scale)) / 1e4F);
+  const double scalar = plain(std::round(1e4F / (c.attention_scale * c.attention_scale)) / 1e4F);
+  json["query_pre_attn_scalar"] = scalar;
+  if (scalar == std::floor(scalar)) json["query_pre_attn_scalar"] = static_cast<std::int64_t>(scalar);  // 16, not 16.0
   Json types = Json::array();
   int window = 0;
   for (const int w : c.windows) {
@@ -125,11 +127,9 @@ Json write_huggingface_config(const ModelConfig& c, std::string_view weights) {
   }
   if (c.model_type == "spark") write_spark(c, json);
   if (c.model_type == "opt") write_opt(c, json);
-  if (c.bos >= 0) json["bos_token_id"] = c.bos;
-  if (c.stop_ids.size() > 1)
-    json["eos_token_id"] = c.stop_ids;
-  else if (c.eos >= 0)
-    json["eos_token_id"] = c.eos;
+  // null where there is none: transformers has a default for each family, which may lie outside this vocabulary.
+  json["bos_token_id"] = c.bos >= 0 ? Json(c.bos) : Json();
+  json["eos_token_id"] = c.stop_ids.size() > 1 ? Json(c.stop_ids) : c.eos >= 0 ? Json(c.eos) : Json();
 
   // What was written must say the same: the format has no place for everything that a ModelConfig can be.
   ModelConfig back = read_huggingface_config(json, "config.json");

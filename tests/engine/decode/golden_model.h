@@ -15,7 +15,10 @@
 namespace torpor::testing {
 
 // One of each kind; make_models.py says what is special about each.
-inline const char* const kGoldenModels[] = {"llama_silu",
+inline const char* const kGoldenModels[] = {"lab_arcee",  // written by `torpor train`, the others by transformers
+                                            "lab_llama",
+                                            "lab_gemma2",
+                                            "llama_silu",
                                             "llama_tied_bias",
                                             "llama_head_dim",
                                             "llama_rope_llama3",
