@@ -30,7 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Words {
-  std::string preset = "relu2-5m", precision = "auto";
+  std::string preset = "relu2-5m", precision = "auto", activation_l1 = "0";
   fs::path text, held_out, tokenizer;
   std::optional<std::int64_t> window, layers, d_ff, batch, vocab_size;
   std::optional<double> learning_rate;
@@ -161,7 +161,9 @@ int train(std::span<const std::string> arguments) {
   add_integer_option(app, "--warm-up", options.warm_up, 0, 1'000'000'000, "Steps of a growing learning rate (50)");
   number("--weight-decay", options.adamw.weight_decay, "Decoupled, of matrices only (0.1)");
   number("--clip", options.clip, "Largest norm of the gradient; 0: none (1)");
-  number("--activation-l1", options.activation_l1, "Weight of mean |activation| in the loss (0)");
+  app.add_option("--activation-l1", words.activation_l1,
+                 "Weight of mean |activation| in the loss; growing in stages: WEIGHT@STEP,WEIGHT@STEP,… (0)")
+      ->type_name("X");
   app.add_option("--precision", words.precision,
                  "Of matrix products: f32, bf16, or auto: bf16 where the processor has it")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""))
@@ -182,6 +184,7 @@ int train(std::span<const std::string> arguments) {
   options.batch = words.batch ? static_cast<int>(*words.batch) : preset.batch;
   options.learning_rate = words.learning_rate.value_or(preset.learning_rate);
   options.bf16 = words.precision == "bf16" || (words.precision == "auto" && multiplies_bf16());
+  options.activation_l1 = lab::parse_staged_weight(words.activation_l1);
   options.seed = common.seed;
   if (common.threads > 0) at::set_num_threads(common.threads);
   const int threads = at::get_num_threads();

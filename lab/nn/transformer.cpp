@@ -11,6 +11,7 @@
 #include "engine/decode/rope.h"
 #include "engine/models/config_huggingface.h"
 #include "engine/models/model_files.h"
+#include "lab/nn/rms_norm.h"
 #include "lab/nn/spark_activations.h"
 #include "lab/nn/spark_attention.h"
 #include "lab/nn/tensor_views.h"
@@ -166,10 +167,10 @@ at::Tensor TransformerImpl::linear(Part part, int layer, const at::Tensor& x) co
 at::Tensor TransformerImpl::normalise(Part part, int layer, const at::Tensor& x) const {
   if (!has(part, layer)) return at::layer_norm(x, {x.size(-1)}, {}, {}, config_.norm_eps);  // no affine part
   const Affine& affine = at_part(part, layer);
+  if (config_.norm == Norm::rms) return rms_norm(x, affine.weight, config_.norm_weight_offset, config_.norm_eps);
   const at::Tensor weight =
       config_.norm_weight_offset == 0 ? affine.weight : affine.weight + config_.norm_weight_offset;
-  if (config_.norm == Norm::layer) return at::layer_norm(x, {x.size(-1)}, weight, affine.bias, config_.norm_eps);
-  return x * at::rsqrt(x.square().mean(-1, true) + config_.norm_eps) * weight;
+  return at::layer_norm(x, {x.size(-1)}, weight, affine.bias, config_.norm_eps);
 }
 
 void TransformerImpl::reserve_angles(std::int64_t positions) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -90,13 +91,70 @@ void check_options(const TrainOptions& o) {
   positive("batch", o.batch);
   positive("accumulation", o.accumulation);
   positive("learning_rate", o.learning_rate);
-  for (const double value : {o.last_learning_rate, o.clip, o.activation_l1, o.adamw.weight_decay,
-                             static_cast<double>(o.warm_up), static_cast<double>(o.checkpoint_every),
-                             static_cast<double>(o.evaluate_every), static_cast<double>(o.held_out_windows)})
+  for (const double value : {o.last_learning_rate, o.clip, o.adamw.weight_decay, static_cast<double>(o.warm_up),
+                             static_cast<double>(o.checkpoint_every), static_cast<double>(o.evaluate_every),
+                             static_cast<double>(o.held_out_windows)})
     if (!(value >= 0)) throw InvalidArgument("[Trainer] expected options of at least 0, got {}", value);
+  std::int64_t last = -1;
+  for (const StagedWeight::Point& point : o.activation_l1.points) {
+    if (!(point.weight >= 0) || point.step <= last)
+      throw InvalidArgument("[Trainer] expected weights of at least 0 at ascending steps, got {} at {}", point.weight,
+                            point.step);
+    last = point.step;
+  }
+}
+
+/// As it was asked for: a number, or a list of points.
+Json json_of(const StagedWeight& weight) {
+  if (weight.zero()) return 0.0;
+  if (weight.points.size() == 1) return weight.points.front().weight;
+  Json out = Json::array();
+  for (const StagedWeight::Point& point : weight.points)
+    out.push_back({{"step", point.step}, {"weight", point.weight}});
+  return out;
 }
 
 }  // namespace
+
+double StagedWeight::at(std::int64_t step) const {
+  if (points.empty()) return 0;
+  const auto next = std::find_if(points.begin(), points.end(), [&](const Point& point) { return step < point.step; });
+  if (next == points.begin()) return points.front().weight;
+  if (next == points.end()) return points.back().weight;
+  const Point &from = *(next - 1), &to = *next;
+  const double done = static_cast<double>(step - from.step) / static_cast<double>(to.step - from.step);
+  return from.weight + (to.weight - from.weight) * (1 - std::cos(std::numbers::pi * done)) / 2;
+}
+
+bool StagedWeight::zero() const {
+  return std::all_of(points.begin(), points.end(), [](const Point& point) { return point.weight == 0; });
+}
+
+StagedWeight parse_staged_weight(const std::string& text) {
+  const auto fail = [&]() -> UsageError {
+    return UsageError(
+        "--activation-l1 {}: expected a weight (0.01), or weights at ascending steps (0.01@200,0.05@600,0.1@1000)",
+        text);
+  };
+  const auto number = [&](std::string_view word, auto& value) {
+    const auto [end, code] = std::from_chars(word.data(), word.data() + word.size(), value);
+    if (code != std::errc() || end != word.data() + word.size() || !(value >= 0) || !(value <= 1e9)) throw fail();
+  };
+  StagedWeight out;
+  for (std::string_view rest = text; out.points.empty() || !rest.empty();) {
+    const std::size_t comma = rest.find(',');
+    const std::string_view word = rest.substr(0, comma);
+    rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
+    const std::size_t at = word.find('@');
+    StagedWeight::Point& point = out.points.emplace_back();
+    number(word.substr(0, at), point.weight);
+    if (at != std::string_view::npos) number(word.substr(at + 1), point.step);
+    const bool alone = comma == std::string_view::npos && out.points.size() == 1;
+    if ((at == std::string_view::npos && !alone) || (comma != std::string_view::npos && rest.empty())) throw fail();
+    if (out.points.size() > 1 && point.step <= out.points[out.points.size() - 2].step) throw fail();
+  }
+  return out;
+}
 
 Json to_json(const TrainOptions& options) {
   return {{"steps", options.steps},
@@ -110,7 +168,7 @@ Json to_json(const TrainOptions& options) {
           {"eps", options.adamw.eps},
           {"weight_decay", options.adamw.weight_decay},
           {"clip", options.clip},
-          {"activation_l1", options.activation_l1},
+          {"activation_l1", json_of(options.activation_l1)},
           {"precision", options.bf16 ? "bf16" : "f32"},
           {"seed", options.seed}};
 }
@@ -232,7 +290,8 @@ at::Tensor Trainer::logits_of(const at::Tensor& windows, TransformerImpl::Activa
 at::Tensor Trainer::loss_of(const at::Tensor& windows, at::Tensor& objective) {
   at::Tensor penalty;
   TransformerImpl::ActivationHook hook;
-  if (options_.activation_l1 > 0)
+  const double l1 = options_.activation_l1.at(step_);
+  if (l1 > 0)
     hook = [&](int, const at::Tensor& activations) {
       const at::Tensor mean = activations.to(at::kFloat).abs().mean() / config_.n_layers;
       penalty = penalty.defined() ? penalty + mean : mean;
@@ -240,7 +299,7 @@ at::Tensor Trainer::loss_of(const at::Tensor& windows, at::Tensor& objective) {
     };
   const at::Tensor logits = logits_of(windows, std::move(hook));
   at::Tensor loss = at::cross_entropy_loss(logits.flatten(0, 1).to(at::kFloat), targets_of(windows));
-  objective = penalty.defined() ? loss + options_.activation_l1 * penalty : loss;
+  objective = penalty.defined() ? loss + l1 * penalty : loss;
   return loss;
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/json.h"
 #include "core/report/csv.h"
@@ -18,6 +19,22 @@
 
 namespace torpor::lab {
 
+/// A weight that grows in stages (ProSparse's progressive regularisation, Song et al. 2024, section 3): the first
+/// point's up to its step, half a sine wave from each point to the next, the last one's after it. No points: 0.
+struct StagedWeight {
+  struct Point {
+    std::int64_t step = 0;
+    double weight = 0;
+  };
+  std::vector<Point> points;  // steps ascend
+
+  double at(std::int64_t step) const;
+  bool zero() const;  // at every step
+};
+
+/// "0.01" or "0.01@200,0.05@600,0.1@1000" (WEIGHT@STEP). Throws UsageError that says what was expected.
+StagedWeight parse_staged_weight(const std::string& text);
+
 struct TrainOptions {
   std::int64_t steps = 1000;
   int batch = 16;        // windows of a pass forward and back
@@ -26,9 +43,9 @@ struct TrainOptions {
   double last_learning_rate = 0.1;  // of it, at the end of the cosine
   std::int64_t warm_up = 50;        // steps
   AdamWOptions adamw;
-  double clip = 1;           // joint norm of the gradients; 0: none
-  double activation_l1 = 0;  // weight of the mean |a| over neurons, tokens and layers in the loss
-  bool bf16 = false;         // autocast: matrix products in bf16, weights and optimizer in f32
+  double clip = 1;             // joint norm of the gradients; 0: none
+  StagedWeight activation_l1;  // weight of the mean |a| over neurons, tokens and layers in the loss
+  bool bf16 = false;           // autocast: matrix products in bf16, weights and optimizer in f32
   std::uint64_t seed = 1;
   std::int64_t checkpoint_every = 200;  // steps; 0: only at the end
   std::int64_t evaluate_every = 200;    // steps; 0: only at the end

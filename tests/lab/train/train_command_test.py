@@ -3,6 +3,7 @@
 that was not; the result works in `torpor eval` and `torpor profile`; bad input is one clear line."""
 import json
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -83,6 +84,27 @@ class Train(unittest.TestCase):
         self.assertIn("--resume", error)
         (checkpoint,) = out.glob("checkpoint-0*")
         self.assertIn(f"after step {int(checkpoint.name[-8:])};", error)
+
+    def test_a_disk_that_fills_up_costs_nothing_that_was_there(self):
+        options = ["--preset", "relu2-tiny", "--text", TEXT, "--steps", 100000, "--checkpoint-every", 20, "-q", "-o", self.path / "run"]
+        # What is too large for the limit fails as on a full disk; the signal that comes first is ignored.
+        process = subprocess.Popen([LAB, "train", *map(str, options)], stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
+        for _ in range(600):
+            if list((self.path / "run").glob("checkpoint-0*")):
+                break
+            time.sleep(0.02)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+        error = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 1, error)
+        self.assertEqual(len(error.splitlines()), 1, error)
+        self.assertRegex(error, r"run/checkpoint-unfinished/\S+.*File too large")
+        (checkpoint,) = (self.path / "run").glob("checkpoint-0*")
+        done = call(LAB, "train", *options[:4], "--steps", int(checkpoint.name[-8:]), "--checkpoint-every", 20, "-q", "-o", self.path / "run",
+                    "--resume")
+        self.assertNotIn("checkpoint", done.stdout)
+        self.assertEqual(done.returncode, 3, "steps decide the learning rate")
+        self.assertIn("expected the options of the run that it continues: steps was 100000", done.stderr, "it can be read")
 
     def test_a_vocabulary_is_trained_kept_and_never_written_over(self):
         out = self.path / "pieces"

@@ -49,6 +49,33 @@ std::vector<StepReport> run(Trainer& trainer) {
 
 struct Stop {};
 
+TEST(StagedWeight, GrowsByHalfASineFromPointToPoint) {
+  const StagedWeight weight = parse_staged_weight("0.1@100,0.5@300,0.4@400");
+  EXPECT_DOUBLE_EQ(weight.at(0), 0.1);
+  EXPECT_DOUBLE_EQ(weight.at(100), 0.1);
+  EXPECT_NEAR(weight.at(150), 0.1 + 0.4 * (1 - std::sqrt(0.5)) / 2, 1e-12) << "slow at first";
+  EXPECT_NEAR(weight.at(200), 0.3, 1e-12);
+  EXPECT_DOUBLE_EQ(weight.at(300), 0.5);
+  EXPECT_NEAR(weight.at(350), 0.45, 1e-12);
+  EXPECT_DOUBLE_EQ(weight.at(5000), 0.4);
+  EXPECT_DOUBLE_EQ(parse_staged_weight("0.25").at(7), 0.25);
+  EXPECT_TRUE(parse_staged_weight("0").zero());
+  EXPECT_FALSE(weight.zero());
+  EXPECT_EQ(StagedWeight().at(3), 0);
+  for (const char* text :
+       {"", "x", "-1", "0.1,0.2", "0.1@5,0.2", "0.1@5,", "0.1@5,0.2@5", "0.1@x", "0.1@-3", "nan", "1@2@3"})
+    EXPECT_THROW(parse_staged_weight(text), UsageError) << text;
+}
+
+TEST(StagedWeight, ARunIsOnlyGoneOnWithUnderTheSameStages) {
+  TrainOptions options;
+  EXPECT_EQ(to_json(options)["activation_l1"], 0.0);
+  options.activation_l1 = parse_staged_weight("0.5");
+  EXPECT_EQ(to_json(options)["activation_l1"], 0.5);
+  options.activation_l1 = parse_staged_weight("0.5@3,1@9");
+  EXPECT_EQ(to_json(options)["activation_l1"].dump(), R"([{"step":3,"weight":0.5},{"step":9,"weight":1.0}])");
+}
+
 TEST(LearningRate, RisesInALineAndFallsAsACosine) {
   TrainOptions options;
   options.steps = 100;
@@ -142,7 +169,7 @@ TEST(Trainer, AnL1PenaltyMakesActivationsSmaller) {
   const auto mean_activation = [&](double weight) {
     TrainOptions options = few_steps();
     options.steps = 60;
-    options.activation_l1 = weight;
+    options.activation_l1 = {{{0, weight}}};
     Trainer trainer(preset("relu-tiny").config, options, folder / fmt::format("{}", weight), novel(), {}, false);
     run(trainer);
     double sum = 0;
