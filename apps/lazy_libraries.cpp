@@ -2,35 +2,15 @@
 // (its initialiser measures a timer), `torpor --version` included. The functions below stand in for the ones that the
 // library calls, so that the linker, told --as-needed, drops it; the first call opens the real one. A function that is
 // missing here costs nothing but the gain: the library is then linked as before.
-#include <dlfcn.h>
-
 #include <hwy/aligned_allocator.h>
 #include <hwy/targets.h>
 
-#include "core/base/error.h"
+#include "core/base/shared_library.h"
 
 namespace {
 
-class Library {
- public:
-  explicit Library(const char* name) : name_(name), handle_(dlopen(name, RTLD_NOW | RTLD_LOCAL)) {
-    if (handle_ == nullptr) throw torpor::IoError("a library that torpor needs cannot be loaded: {}", dlerror());
-  }
-  /// The function of this name, as the compiler spells it.
-  template <typename Function>
-  Function* find(const char* symbol) const {
-    void* address = dlsym(handle_, symbol);
-    if (address == nullptr) throw torpor::IoError("{} lacks the function {}: it is of another version", name_, symbol);
-    return reinterpret_cast<Function*>(address);
-  }
-
- private:
-  const char* name_;
-  void* handle_;
-};
-
-const Library& highway() {
-  static const Library library(TORPOR_HIGHWAY_FILE);
+const torpor::SharedLibrary& highway() {
+  static const torpor::SharedLibrary library(TORPOR_HIGHWAY_FILE);
   return library;
 }
 

@@ -22,11 +22,15 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, code);
 }
 
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
 }  // namespace
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   if (is_folder(path_)) throw IoError("{}: expected a file name to write to, found a folder", path_.string());
-  const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
+  const fs::path folder = folder_of(path_);
   std::error_code code;
   fs::create_directories(folder, code);
   if (code) throw IoError("{}: cannot create the folder: {}", folder.string(), code.message());
@@ -71,6 +75,15 @@ void AtomicFile::commit() {
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename into place");
   ::close(descriptor_);
   descriptor_ = -1;
+  sync_folder(folder_of(path_));
+}
+
+void sync_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool done = descriptor >= 0 && (::fsync(descriptor) == 0 || errno == EINVAL);  // some file systems cannot
+  const int reason = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (!done) throw IoError("{}: this folder cannot be synced to disk: {}", folder.string(), std::strerror(reason));
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {

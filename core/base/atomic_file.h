@@ -26,7 +26,7 @@ class AtomicFile {
 
   /// Throws IoError.
   void append(std::string_view bytes);
-  /// Syncs and renames. Throws IoError. At most once.
+  /// Syncs, renames and syncs the folder. Throws IoError. At most once.
   void commit();
 
  private:
@@ -36,6 +36,9 @@ class AtomicFile {
   std::filesystem::path temporary_;
   int descriptor_ = -1;
 };
+
+/// After it, names made and removed in the folder outlast a crash of the system. Throws IoError.
+void sync_folder(const std::filesystem::path& folder);
 
 /// The whole file as a string. Throws BadInput (missing, a folder, unreadable, longer than `limit` bytes).
 std::string read_file(const std::filesystem::path& path, std::size_t limit = std::size_t{1} << 31);

@@ -1,40 +1,19 @@
 #include "engine/kernels/onednn.h"
 
-#include <dlfcn.h>
-
-#include "core/base/error.h"
-
-// Sanitizers refuse libraries that look up their own names first.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TORPOR_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define TORPOR_SANITIZED 1
-#endif
-#endif
+#include "core/base/shared_library.h"
 
 namespace torpor {
 namespace {
 
-#ifdef TORPOR_SANITIZED
-constexpr int kOwnNamesFirst = 0;
-#else
-constexpr int kOwnNamesFirst = RTLD_DEEPBIND;
-#endif
-
 OneDnn open_library() {
-  void* const library = dlopen(TORPOR_ONEDNN_FILE, RTLD_NOW | RTLD_LOCAL | kOwnNamesFirst);
-  if (library == nullptr) throw IoError("a library that torpor needs cannot be loaded: {}", dlerror());
-  const auto find = [library](const char* symbol) {
-    void* const address = dlsym(library, symbol);  // also in what the library itself is linked to
-    if (address == nullptr)
-      throw IoError("{} lacks the function {}: it is of another version", TORPOR_ONEDNN_FILE, symbol);
-    return address;
+  const SharedLibrary library(TORPOR_ONEDNN_FILE, SharedLibrary::Names::of_the_library);
+  const auto set = [&]<typename Function>(Function*& function, const char* symbol) {
+    function = library.find<Function>(symbol);
   };
   OneDnn functions;
-  functions.sgemm = reinterpret_cast<decltype(functions.sgemm)>(find("dnnl_sgemm"));
-  functions.set_num_threads = reinterpret_cast<decltype(functions.set_num_threads)>(find("omp_set_num_threads"));
-  functions.max_threads = reinterpret_cast<decltype(functions.max_threads)>(find("omp_get_max_threads"));
+  set(functions.sgemm, "dnnl_sgemm");
+  set(functions.set_num_threads, "omp_set_num_threads");  // of what it is linked to
+  set(functions.max_threads, "omp_get_max_threads");
   return functions;
 }
 

@@ -1,8 +1,6 @@
 #include "lab/train/trainer.h"
 
 #include <ATen/autocast_mode.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -60,13 +58,6 @@ std::vector<fs::path> checkpoints_in(const fs::path& folder) {
   }
   std::sort(out.begin(), out.end());
   return out;
-}
-
-void sync_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool done = descriptor >= 0 && ::fsync(descriptor) == 0;
-  if (descriptor >= 0) ::close(descriptor);
-  if (!done) throw IoError("{}: cannot be synced", folder.string());
 }
 
 at::Tensor inputs_of(const at::Tensor& windows) {

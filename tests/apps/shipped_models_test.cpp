@@ -19,7 +19,7 @@ class ShippedModel : public ::testing::TestWithParam<const char*> {
  protected:
   std::string folder() const { return (models() / GetParam()).string(); }
 };
-INSTANTIATE_TEST_SUITE_P(All, ShippedModel, ::testing::Values("relu2"),
+INSTANTIATE_TEST_SUITE_P(All, ShippedModel, ::testing::Values("relu2", "spark"),
                          [](const auto& one) { return std::string(one.param); });
 
 TEST_P(ShippedModel, IsSmallAndHasACardWithItsNumbers) {
@@ -48,16 +48,26 @@ TEST_P(ShippedModel, WritesWords) {
   EXPECT_THAT(outcome.out, ::testing::ContainsRegex(" (and|the|to|of) ")) << outcome.out;
 }
 
-TEST(ShippedRelu2, MostOfItsNeuronsAreInactive) {
+/// Zero fraction on the held-out novel, the mean over the layers.
+double zero_fraction(const std::string& name) {
   const TemporaryFolder out;
-  const Outcome outcome = torpor({"profile", (models() / "relu2").string(), "--text",
+  const Outcome outcome = torpor({"profile", (models() / name).string(), "--text",
                                   (models() / "held-out-novel.txt").string(), "--cett", "0.05", "--calibration-tokens",
                                   "2048", "--held-out-tokens", "1024", "-o", (out / "p").string(), "-q", "--json"});
-  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   const Json profile = Json::parse(read_all(out / "p" / "profile.json"));
   double zeros = 0;
   for (const Json& layer : profile["layers"]) zeros += layer["zero_fraction"].get<double>();
-  EXPECT_GT(zeros / static_cast<double>(profile["layers"].size()), 0.85);
+  return zeros / static_cast<double>(profile["layers"].size());
+}
+
+TEST(ShippedRelu2, MostOfItsNeuronsAreInactive) {
+  EXPECT_GT(zero_fraction("relu2"), 0.85);
+}
+
+TEST(ShippedSpark, AboutAsManyNeuronsAreActiveAsItWasTrainedFor) {
+  EXPECT_GT(zero_fraction("spark"), 0.91);
+  EXPECT_LT(zero_fraction("spark"), 0.96);
 }
 
 }  // namespace
