@@ -85,9 +85,11 @@ void Result::write() {
   for (const auto& file : written) file->commit();
 }
 
-void Result::finish(const Json& json, int threads) {
+void Result::finish(const Json& json, int threads, const std::vector<ManifestOutput>& others) {
   if (!folder().empty()) {
-    add_manifest(threads, {{"result", verb_ + ".json"}});
+    std::vector<ManifestOutput> later = others;
+    later.push_back({"result", verb_ + ".json"});
+    add_manifest(threads, later);
     files_.emplace_back(verb_ + ".json", json_text(json));
     write();
   }

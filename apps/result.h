@@ -51,8 +51,9 @@ class Result {
   /// Throws IoError, Interrupted.
   void write();
 
-  /// For verbs with one result: prints it if --json was given; with -o writes VERB.json and manifest.json.
-  void finish(const Json& json, int threads);
+  /// For verbs with one result: prints it if --json was given; with -o writes VERB.json and manifest.json. `others`:
+  /// what the verb wrote there itself, for the manifest to name.
+  void finish(const Json& json, int threads, const std::vector<ManifestOutput>& others = {});
 
  private:
   std::string verb_;

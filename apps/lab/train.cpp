@@ -58,11 +58,13 @@ ModelConfig config_of(const lab::Preset& preset, const Words& words) {
 /// What text is made of: bytes (no tokenizer), pieces trained on the text, or another model's tokens.
 struct Vocabulary {
   std::string file, content;                   // beside the model
+  std::string config;                          // tokenizer_config.json, or empty
   std::unique_ptr<const Tokenizer> tokenizer;  // null: bytes
   std::string fingerprint;
 };
 
 constexpr const char* kSentencePiece = "tokenizer.model";
+constexpr const char* kTokenizerConfig = "tokenizer_config.json";
 
 Vocabulary vocabulary_of(const Words& words, const TextCorpus& text, const fs::path& folder) {
   Vocabulary out;
@@ -74,13 +76,16 @@ Vocabulary vocabulary_of(const Words& words, const TextCorpus& text, const fs::p
       throw UsageError("--tokenizer {}: expected tokenizer.json, {} or a folder with one of them",
                        words.tokenizer.string(), kSentencePiece);
     out.content = read_file(file);
+    if (const fs::path config = file.parent_path() / kTokenizerConfig; fs::exists(config))
+      out.config = read_file(config);
     out.tokenizer = load_tokenizer(file);
   } else if (words.vocab_size) {
     out.file = kSentencePiece;
+    out.config = lab::sentencepiece_config_json();
     const fs::path file = folder / kSentencePiece;
     if (!(words.resume && fs::exists(file))) {
       write_file_atomically(file, lab::train_sentencepiece(text, static_cast<int>(*words.vocab_size)));
-      write_file_atomically(folder / "tokenizer_config.json", lab::sentencepiece_config_json());
+      write_file_atomically(folder / kTokenizerConfig, out.config);
     }
     out.tokenizer = load_tokenizer(file);
     if (out.tokenizer->vocab_size() != *words.vocab_size)
@@ -178,6 +183,7 @@ int train(std::span<const std::string> arguments) {
   if (!verb.parse(arguments)) return 0;
   CommonOptions& common = verb.common();
 
+  if (words.learning_rate == 0.0) throw UsageError("--learning-rate 0: expected a number above 0");
   const lab::Preset& preset = lab::preset(words.preset);
   if (common.output.empty()) common.output = preset.name;
   ModelConfig config = config_of(preset, words);
@@ -247,6 +253,7 @@ int train(std::span<const std::string> arguments) {
   const lab::Transformer model = trainer.model();
   model->save(result.folder(), at::kBFloat16);
   result.add_file("tokenizer", vocabulary.file, vocabulary.content);
+  if (!vocabulary.config.empty()) result.add_file("tokenizer", kTokenizerConfig, vocabulary.config);
   Json json = {{"preset", preset.name},
                {"config", canonical_text(config)},
                {"window", config.context_length},
@@ -272,7 +279,7 @@ int train(std::span<const std::string> arguments) {
                         bold(format_number(json["held_out_bits_per_byte"].get<double>(), 4))));
     print(fmt::format("Which of its neurons are inactive: torpor profile {} --text FILE\n", folder.string()));
   }
-  result.finish(json, threads);
+  result.finish(json, threads, {{"model", "config.json"}, {"model", "model.safetensors"}, {"log", "log.csv"}});
   return 0;
 }
 

@@ -126,6 +126,13 @@ class Train(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         done = call(LAB, "train", *options, "--tokenizer", out)
         self.assertEqual(done.returncode, 2, done.stderr)
+        outputs = [output["path"] for output in json.loads((out / "manifest.json").read_text())["outputs"]]
+        self.assertEqual(set(outputs), {"tokenizer.model", "tokenizer_config.json", "config.json", "model.safetensors", "log.csv", "train.json"})
+        again = self.path / "again"  # with the vocabulary of the first
+        done = call(LAB, "train", *options[:-5], "--tokenizer", out, "-q", "-o", again)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for name in ("tokenizer.model", "tokenizer_config.json"):
+            self.assertEqual((again / name).read_bytes(), (out / name).read_bytes())
 
     def test_bad_input_is_one_clear_line(self):
         empty, binary = self.path / "empty.txt", self.path / "binary.txt"
@@ -139,6 +146,8 @@ class Train(unittest.TestCase):
         done = call(LAB, "train", "--text", TEXT, "--preset", "relu3-5m", "-o", self.path / "x")
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertIn("relu2-5m", done.stderr)
+        done = call(LAB, "train", "--text", TEXT, "--learning-rate", "0", "-o", self.path / "x")
+        self.assertEqual(done.returncode, 2, done.stderr)
         self.assertFalse((self.path / "x").exists(), "a refused run leaves a folder")
 
 
