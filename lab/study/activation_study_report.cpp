@@ -229,6 +229,7 @@ std::vector<Claim> activation_claims(const std::vector<ActivationRun>& runs) {
 
 Json to_json(const ActivationStudy& study) {
   Json json = {{"schema", "torpor.study_activations/1"},
+               {"command", study.command},
                {"size", study.options.size},
                {"train", to_json(study.options.train)},
                {"seeds", study.options.seeds}};
@@ -237,7 +238,7 @@ Json to_json(const ActivationStudy& study) {
     json["variants"].push_back(
         {{"name", variant.name}, {"title", variant.title}, {"config", canonical_text(variant.config)}});
   for (const ActivationRun& run : study.runs) json["runs"].push_back(to_json(run));
-  json["claims"] = to_json(activation_claims(study.runs));
+  json["must_show"] = to_json(activation_claims(study.runs));
   return json;
 }
 

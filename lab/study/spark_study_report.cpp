@@ -100,6 +100,7 @@ std::string cost(const Summary& s, const Summary& dense) {
 
 Json to_json(const SparkStudy& study) {
   Json json = {{"schema", "torpor.study_spark/1"},
+               {"command", study.command},
                {"size", study.options.size},
                {"train", to_json(study.options.train)},
                {"seeds", study.options.seeds}};
@@ -112,7 +113,7 @@ Json to_json(const SparkStudy& study) {
                                 {"active", s.active()},
                                 {"bits_per_byte", s.mean(bits_of)}});
   for (const SparkRun& run : study.runs) json["runs"].push_back(to_json(run));
-  json["claims"] = to_json(spark_claims(study.runs, study.options.size));
+  json["must_show"] = to_json(spark_claims(study.runs, study.options.size));
   return json;
 }
 

@@ -149,7 +149,7 @@ TEST(ActivationStudy, ThePagesShowEveryNumberAndClaim) {
   EXPECT_THAT(markdown, HasSubstr("| exact zeros | 73.1 | 65.9 | 60.6 | 0.0 |"));
   for (const Claim& claim : activation_claims(study.runs))
     EXPECT_THAT(markdown, HasSubstr("| " + claim.name + " | yes |"));
-  EXPECT_EQ(to_json(study)["claims"].size(), 16U);
+  EXPECT_EQ(to_json(study)["must_show"].size(), 16U);
 }
 
 TEST(ActivationStudy, ARunIsMeasuredOnceAndThenRead) {

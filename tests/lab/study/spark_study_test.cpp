@@ -152,7 +152,7 @@ TEST(SparkStudy, ThePagesNameEveryNetworkAndClaim) {
   }
   for (const Claim& claim : spark_claims(study.runs, "1m"))
     EXPECT_THAT(markdown, HasSubstr("| " + claim.name + " | yes |"));
-  EXPECT_EQ(to_json(study)["claims"].size(), 6U);
+  EXPECT_EQ(to_json(study)["must_show"].size(), 6U);
 }
 
 }  // namespace
