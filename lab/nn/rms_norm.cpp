@@ -17,7 +17,8 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
                             const at::Tensor& weight_in, double offset, double eps) {
     const at::Tensor x = x_in.contiguous(), weight = weight_in.contiguous();
     const std::int64_t n = x.size(-1), rows = x.numel() / n;
-    const at::Tensor y = at::empty(x.sizes(), weight.options()), scales = at::empty({rows}, weight.options());
+    at::Tensor y = at::empty(x.sizes(), weight.options());
+    const at::Tensor scales = at::empty({rows}, weight.options());
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "rms_norm", [&] {
       using Row = detail::RowType<scalar_t>;
       const auto* const from = x.const_data_ptr<scalar_t>();
