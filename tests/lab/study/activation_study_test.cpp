@@ -8,25 +8,18 @@
 #include "core/report/html.h"
 #include "core/report/numbers.h"
 #include "lab/study/active_set_predictor.h"
+#include "tests/lab/study/networks.h"
 #include "tests/test_support.h"
 
 namespace torpor::lab {
 namespace {
 
-using testing::golden;
 using ::testing::HasSubstr;
-using testing::TemporaryFolder;
+using torpor::testing::golden;
+using torpor::testing::TemporaryFolder;
 
 TEST(ActivationStudy, ItsNetworksHaveEqualNumbersOfParameters) {
-  std::vector<double> sizes;
-  for (const ActivationVariant& v : activation_variants("1m")) {
-    double sum = 0;
-    Transformer model(v.config, 1);
-    for (const auto& [name, weight] : model->weights()) sum += static_cast<double>(weight.numel());
-    sizes.push_back(sum);
-  }
-  ASSERT_EQ(sizes.size(), 4U);
-  for (const double size : sizes) EXPECT_NEAR(size / sizes.front(), 1, 0.01);
+  lab::testing::expect_equal_parameters(activation_variants("1m"), 4U);
 }
 
 /// Labels planted by a rule that the predictor can represent (relu2.md 6.1, test viii), and labels that nothing tells.

@@ -6,29 +6,22 @@
 
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "tests/lab/study/networks.h"
 #include "tests/test_support.h"
 
 namespace torpor::lab {
 namespace {
 
-using testing::golden;
 using ::testing::HasSubstr;
-using testing::TemporaryFolder;
+using torpor::testing::golden;
+using torpor::testing::TemporaryFolder;
 
 const SparkVariant& variant(const std::vector<SparkVariant>& all, const std::string& name) {
   return *std::find_if(all.begin(), all.end(), [&](const SparkVariant& v) { return v.name == name; });
 }
 
 TEST(SparkStudy, ItsNetworksHaveEqualNumbersOfParameters) {
-  std::vector<double> sizes;
-  for (const SparkVariant& v : spark_variants("1m")) {
-    double sum = 0;
-    Transformer model(v.config, 1);
-    for (const auto& [name, weight] : model->weights()) sum += static_cast<double>(weight.numel());
-    sizes.push_back(sum);
-  }
-  ASSERT_EQ(sizes.size(), 7U);
-  for (const double size : sizes) EXPECT_NEAR(size / sizes.front(), 1, 0.01);
+  lab::testing::expect_equal_parameters(spark_variants("1m"), 7U);
 }
 
 /// Gemma-2 2B's dimensions as spark.md 1.2 takes them: 245.4 and 102.6 million FLOPs a token and layer.
