@@ -68,6 +68,7 @@ class ModelBuilder {
     if (config.tied_embeddings) model_->unembedding_ = model_->token_embedding_;
     if (!config.norm_affine) plain_norms();
     model_->config_ = config;
+    settle_special_tokens();
     model_->fingerprint_ = fingerprint();
     model_->archive_ = files_.archive;
     return model_;
@@ -94,6 +95,21 @@ class ModelBuilder {
         "{}: config.json ties the embeddings, but \"{}\" differs from \"{}\": both are used, as transformers does",
         files_.archive.where(), copy->weight->name, embedding->name);
     files_.config.tied_embeddings = false;
+  }
+
+  /// Files of a model whose vocabulary was cut, or set up with another model's defaults, may name tokens that it lacks.
+  /// Such a token can neither be chosen nor run.
+  void settle_special_tokens() const {
+    ModelConfig& config = model_->config_;
+    const auto beyond = [&](std::int64_t id) {
+      if (id < config.vocab_size) return false;
+      log_warning("{}: token {} is named to begin or end a text, but the vocabulary ends at {}: it is ignored",
+                  files_.archive.where(), id, config.vocab_size - 1);
+      return true;
+    };
+    std::erase_if(config.stop_ids, beyond);
+    if (config.eos >= config.vocab_size) config.eos = config.stop_ids.empty() ? -1 : config.stop_ids.front();
+    if (beyond(config.bos)) config.bos = -1;
   }
 
   void count(const BoundTensor& tensor) {

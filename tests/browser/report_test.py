@@ -33,6 +33,16 @@ const c = arguments[0], p = c.getContext('2d').getImageData(0, 0, c.width, c.hei
 for (let i = 0; i < p.length; i += 4) seen.add((p[i] << 24) ^ (p[i+1] << 16) ^ (p[i+2] << 8) ^ p[i+3]);
 return seen.size;
 """
+# The labels of the horizontal axis that touch their neighbours.
+CROWDED = """
+  const axis = Chart.getChart(arguments[0]).scales.x, context = axis.ctx;
+  const size = axis.options.ticks.font && axis.options.ticks.font.size || Chart.defaults.font.size;
+  context.save();
+  context.font = `${size}px ${Chart.defaults.font.family}`;
+  const labels = axis.ticks.map((tick, i) => ({ text: tick.label, at: axis.getPixelForTick(i), width: context.measureText(tick.label).width }));
+  context.restore();
+  return labels.filter((l, i) => i > 0 && l.text && labels[i - 1].text && l.at - l.width / 2 < labels[i - 1].at + labels[i - 1].width / 2 + 2)
+      .map((l) => l.text);"""
 
 
 def open_browser(width=1280, arguments=()):
@@ -194,6 +204,7 @@ const done = arguments[0], frame = () => new Promise(f => requestAnimationFrame(
         for canvas in b.find_elements(By.CSS_SELECTOR, "figure.chart canvas"):
             if canvas.is_displayed():  # none was scrolled to: printing draws them all
                 self.assertGreater(b.execute_script(COLOURS, canvas), 3, canvas.get_attribute("aria-label"))
+                self.assertEqual(b.execute_script(CROWDED, canvas), [], canvas.get_attribute("aria-label"))
         self.assertFalse([e.text for e in b.find_elements(By.CSS_SELECTOR, "select, #theme, summary") if e.is_displayed()])
         b.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
         pdf = base64.b64decode(b.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])

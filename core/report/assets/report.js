@@ -304,7 +304,7 @@
           label: (item) => ` ${item.dataset.label || spec.y.title}: ${show(item.parsed.y, spec.y.style)}` } },
         scales: {
           x: { ...scale(spec.x), afterBuildTicks: (axis) => { axis.ticks = spec.edges.map((_, i) => ({ value: i })); }, type: "linear", min: 0, max: bins, offset: false, grid: { display: false, borderColor: theme.line },
-            ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 14, stepSize: 1, maxTicksLimit: 500, callback: edgeTick } },
+            ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 14, callback: edgeTick } },
           y: { ...scale(spec.y), beginAtZero: !spec.y.log } } });
       return { type: "bar", data: { datasets }, options };
     },
@@ -331,7 +331,7 @@
         scales: {
           x: { ...scale(spec.x), type: "linear", min: 0, max: columns, grid: { display: false, borderColor: theme.line },
             afterBuildTicks: (axis) => { axis.ticks = spec.columns ? spec.columns.map((_, i) => ({ value: i + 0.5 })) : spec.edges.map((_, i) => ({ value: i })); },
-            ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 14, stepSize: 1, maxTicksLimit: 500,
+            ticks: { color: theme.muted, maxRotation: 0, autoSkipPadding: 14,
               callback: (v) => spec.columns ? spec.columns[Math.floor(v)] : Number.isInteger(v) ? show(spec.edges[v], spec.x.style) : "" } },
           y: { ...scale(spec.y), type: "linear", min: 0, max: rows, reverse: true, grid: { display: false, borderColor: theme.line },
             afterBuildTicks: (axis) => { axis.ticks = spec.rows.map((_, i) => ({ value: i + 0.5 })); },

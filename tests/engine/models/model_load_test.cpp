@@ -203,6 +203,31 @@ TEST(Model, TiedEmbeddingsMayLieUnderLmHeadAlone) {
   }
 }
 
+TEST(Model, TokensBeyondTheVocabularyAreIgnoredWithAWarning) {
+  const TemporaryFolder folder;
+  const auto load = [&](const Json& eos) {
+    write_edited("llama_silu", folder.path(), {}, [&](Json& config) {
+      config["bos_token_id"] = 50256;
+      config["eos_token_id"] = eos;
+    });
+    return Model::load(folder.path());
+  };
+  ::testing::internal::CaptureStderr();
+  const auto all_beyond = load(50256);
+  const std::string warned = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(warned, HasSubstr(folder.path().string()));
+  EXPECT_THAT(warned, HasSubstr("token 50256"));
+  EXPECT_EQ(all_beyond->config().bos, -1);
+  EXPECT_EQ(all_beyond->config().eos, -1);
+  EXPECT_TRUE(all_beyond->config().stop_ids.empty());
+
+  ::testing::internal::CaptureStderr();
+  const auto one_left = load(Json::array({50256, 3}));
+  ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(one_left->config().eos, 3);
+  EXPECT_EQ(one_left->config().stop_ids, std::vector<std::int64_t>{3});
+}
+
 TEST(Model, WeightsAreUsedWhereTheyLie) {
   const auto path = golden("models/llama_head_dim/model.safetensors");
   const auto model = Model::load(path);
