@@ -1,9 +1,10 @@
 // What the dense kernels reach beside what the machine gives, both measured in turn in one run.
-//   bench_kernels [decode|prefill|change|attention]... [--threads N] [--rounds N]
+//   bench_kernels [decode|prefill|change|attention|sparse]... [--threads N] [--rounds N] [--megabytes N]
 // decode:    GB/s of one-row linear layers beside plain reading. The weights are above four times the last-level cache.
 // prefill:   GFLOP/s of 512-row linear layers beside oneDNN's sgemm on f32 and beside multiply-adds in registers.
 // change:    the row count from which oneDNN is faster than dot products (many_rows.cpp).
 // attention: GFLOP/s of prefill beside multiply-adds in registers, GB/s of decode beside plain reading.
+// sparse:    sparse feed-forward layers over dense ones; sparse.cpp.
 // Ratios are of measurements made one after the other; printed are their minimum, median and maximum.
 #include <fmt/format.h>
 #include <oneapi/dnnl/dnnl.h>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "bench/kernels/machine.h"
+#include "bench/kernels/sparse.h"
 #include "core/base/cpu.h"
 #include "engine/kernels/dense.h"
 #include "engine/kernels/many_rows.h"
@@ -35,6 +37,7 @@ using torpor::testing::random_weights;
 struct Options {
   int threads = 0;
   int rounds = 9;
+  int megabytes = 0;
 };
 
 double time_of(const std::function<void()>& work) {
@@ -201,12 +204,16 @@ int run(int argc, char** argv) {
   std::vector<std::string> parts;
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
-    if ((argument == "--threads" || argument == "--rounds") && i + 1 < argc)
-      (argument == "--threads" ? options.threads : options.rounds) = std::max(1, std::atoi(argv[++i]));
+    int* const number = argument == "--threads"     ? &options.threads
+                        : argument == "--rounds"    ? &options.rounds
+                        : argument == "--megabytes" ? &options.megabytes
+                                                    : nullptr;
+    if (number != nullptr && i + 1 < argc)
+      *number = std::max(1, std::atoi(argv[++i]));
     else
       parts.emplace_back(argument);
   }
-  if (parts.empty()) parts = {"decode", "prefill", "change", "attention"};
+  if (parts.empty()) parts = {"decode", "prefill", "change", "attention", "sparse"};
   std::vector<int> counts = {1, available_processors()};
   if (options.threads > 0) counts = {options.threads};
   counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
@@ -222,8 +229,10 @@ int run(int argc, char** argv) {
         change(options, pool);
       } else if (part == "attention") {
         attend(options, pool);
+      } else if (part == "sparse") {
+        sparse(options.rounds, options.megabytes, pool);
       } else {
-        fmt::print(stderr, "expected decode, prefill, change or attention, got {}\n", part);
+        fmt::print(stderr, "expected decode, prefill, change, attention or sparse, got {}\n", part);
         return 2;
       }
     }

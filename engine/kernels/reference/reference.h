@@ -1,8 +1,9 @@
-// The dense kernels of dense.h written to be read: plain loops, double accumulators, one thread. They are the oracle of
-// every faster kernel's test and of nothing else; the library itself never calls them. Shapes as in dense.h.
+// The kernels of dense.h and sparse.h written to be read: plain loops, double accumulators, one thread. They are the
+// oracle of every faster kernel's test and of nothing else; the library itself never calls them. Shapes as there.
 #pragma once
 
 #include "engine/kernels/dense.h"
+#include "engine/kernels/sparse.h"
 
 namespace torpor::reference {
 
@@ -25,5 +26,8 @@ double log_sum_exp(const float* x, std::int64_t n);
 
 void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
                const float* values, std::int64_t kv_stride, float* out);
+
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
+                float* out);
 
 }  // namespace torpor::reference

@@ -1,5 +1,6 @@
-// y[r, o] = x[r] . w[o] for one row of q8_0, q4_0, q4_k or q6_k weights and one to four rows of x: integer products
-// within a block, f32 across blocks. Block layouts: core/tensor/number_format.cpp and docs; x: quantised_rows.h.
+// x[r] . w[k] for rows of q8_0, q4_0, q4_k or q6_k weights (one to four, or one) and one to four rows of x: integer
+// products within a block, f32 across blocks. Block layouts: core/tensor/number_format.cpp and docs; x:
+// quantised_rows.h.
 
 #if defined(TORPOR_KERNELS_SIMD_DOT_QUANTISED_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TORPOR_KERNELS_SIMD_DOT_QUANTISED_INL_H_
@@ -8,13 +9,13 @@
 #define TORPOR_KERNELS_SIMD_DOT_QUANTISED_INL_H_
 #endif
 
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
+#include "engine/kernels/simd/dot_plain-inl.h"
 #include "engine/kernels/simd/quantised_rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -33,7 +34,9 @@ using V32 = hn::Vec<D32>;
 using VF = hn::Vec<DF>;
 using V4 = hn::Vec<D4>;
 
-inline constexpr std::int64_t kQuantisedPrefetch = 1024;
+inline const std::uint8_t* bytes_at(const std::byte* p) {
+  return reinterpret_cast<const std::uint8_t*>(p);
+}
 
 /// sum += pairwise products of a and b. (The second half, `high`, is used by NEON only; the compiler drops it
 /// elsewhere.)
@@ -107,109 +110,89 @@ inline void quantise_rows(const float* x, QuantisedRows& q) {
   }
 }
 
-/// q8_0: f16 scale, 32 int8.  sum over blocks of d_b s_b (q . x)
-template <int kRows>
-HWY_INLINE void dot_q8_0(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row,
-                         float* out) {
+/// out[k * kX + r] = x[first_row + r] . w[k] for blocks of 32 values behind an f16 scale: sum over blocks of d_b s_b (q
+/// . x). unpack(p, q): the values of the block at p, as kParts vectors of 16-bit numbers in the order of x. ahead: rows
+/// to ask for meanwhile. The order of the additions is the same for every kW and kX.
+template <int kW, int kX, std::int64_t kBytes, class Unpack>
+HWY_INLINE void dot_blocks(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                           std::int64_t first_row, float* out, const Unpack& unpack) {
   const D16 d16;
   const D32 d32;
   const DF df;
   const D4 d4;
-  constexpr std::int64_t kBytes = 34;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d16));
-  VF sum[kRows][2];
-  for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = hn::Zero(df);
+  constexpr int kMost = 8;  // vectors of four numbers in a block, on the narrowest machine
+  const auto lanes = static_cast<int>(hn::Lanes(d16));
+  const int parts = 32 / lanes;
+  VF sum[kW][kX][2];
+  for (int k = 0; k < kW; ++k)
+    for (int r = 0; r < kX; ++r) sum[k][r][0] = sum[k][r][1] = hn::Zero(df);
   const std::int16_t* values = x.values.get() + first_row * x.in;
   const float* scales = x.scales.get() + first_row * x.blocks;
+  HWY_ALIGN float scale[kW * kX * 4];
 
-  const auto block = [&](const std::uint8_t* p, std::int64_t b, const float* scale, int which) HWY_ATTR {
-    V32 products[kRows];
-    for (int r = 0; r < kRows; ++r) products[r] = hn::Zero(d32);
-    for (std::int64_t i = 0; i < 32; i += lanes) {
-      const V16 q = hn::PromoteTo(d16, hn::LoadU(DI8(), reinterpret_cast<const std::int8_t*>(p + 2 + i)));
-      for (int r = 0; r < kRows; ++r)
-        products[r] = multiply_pairs(q, hn::Load(d16, values + r * x.in + b * 32 + i), products[r]);
-    }
-    for (int r = 0; r < kRows; ++r)
-      sum[r][which] = hn::MulAdd(hn::ConvertTo(df, products[r]), hn::Set(df, scale[r * 4]), sum[r][which]);
-  };
-
-  std::int64_t b = 0;
-  HWY_ALIGN float scale[kRows * 4];
-  for (; b + 4 <= x.blocks; b += 4) {
-    const std::uint8_t* p = w + b * kBytes;
-    const V4 weight_scales = load_4_scales(p, kBytes);
-    for (int r = 0; r < kRows; ++r)
-      hn::Store(hn::Mul(weight_scales, hn::LoadU(d4, scales + r * x.blocks + b)), d4, scale + r * 4);
-    hwy::Prefetch(p + kQuantisedPrefetch);
-    block(p, b, scale, 0);
-    block(p + kBytes, b + 1, scale + 1, 1);
-    hwy::Prefetch(p + kQuantisedPrefetch + 64);
-    block(p + 2 * kBytes, b + 2, scale + 2, 0);
-    block(p + 3 * kBytes, b + 3, scale + 3, 1);
-  }
-  for (; b < x.blocks; ++b) {
-    const float weight_scale = load_scale(w + b * kBytes);
-    for (int r = 0; r < kRows; ++r) scale[r * 4] = weight_scale * scales[r * x.blocks + b];
-    block(w + b * kBytes, b, scale, 0);
-  }
-  for (int r = 0; r < kRows; ++r) out[r] = hn::GetLane(hn::SumOfLanes(df, hn::Add(sum[r][0], sum[r][1])));
-}
-
-/// q4_0: f16 scale, 16 bytes: byte j holds values j (low nibble) and j + 16 (high), each minus 8.
-/// sum over blocks of d_b s_b (q . x - 8 sum x)
-template <int kRows>
-HWY_INLINE void dot_q4_0(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row,
-                         float* out) {
-  const D16 d16;
-  const D32 d32;
-  const DF df;
-  const D4 d4;
-  constexpr std::int64_t kBytes = 18;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d16));
-  const V16 mask = hn::Set(d16, 15);
-  const V16 eight = hn::Set(d16, 8);
-  VF sum[kRows][2];
-  for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = hn::Zero(df);
-  const std::int16_t* values = x.values.get() + first_row * x.in;
-  const float* scales = x.scales.get() + first_row * x.blocks;
-
-  const auto block = [&](const std::uint8_t* p, std::int64_t b, const float* scale, int which) HWY_ATTR {
-    V32 products[kRows];
-    for (int r = 0; r < kRows; ++r) products[r] = hn::Zero(d32);
-    for (std::int64_t i = 0; i < 16; i += lanes) {
-      const V16 both = hn::PromoteTo(d16, hn::LoadU(D8(), p + 2 + i));
-      const V16 low = hn::Sub(hn::And(both, mask), eight);
-      const V16 high = hn::Sub(hn::ShiftRight<4>(both), eight);
-      for (int r = 0; r < kRows; ++r) {
-        const std::int16_t* v = values + r * x.in + b * 32 + i;
-        products[r] = multiply_pairs(low, hn::Load(d16, v), products[r]);
-        products[r] = multiply_pairs(high, hn::Load(d16, v + 16), products[r]);
+  const auto block = [&](std::int64_t b, int which, int half) HWY_ATTR {
+    for (int k = 0; k < kW; ++k) {
+      V16 q[kMost];
+      unpack(bytes_at(w[k]) + b * kBytes + 2, q);
+      for (int r = 0; r < kX; ++r) {
+        V32 products = hn::Zero(d32);
+        for (int i = 0; i < parts; ++i)
+          products = multiply_pairs(q[i], hn::Load(d16, values + r * x.in + b * 32 + i * lanes), products);
+        sum[k][r][half] =
+            hn::MulAdd(hn::ConvertTo(df, products), hn::Set(df, scale[(k * kX + r) * 4 + which]), sum[k][r][half]);
       }
     }
-    for (int r = 0; r < kRows; ++r)
-      sum[r][which] = hn::MulAdd(hn::ConvertTo(df, products[r]), hn::Set(df, scale[r * 4]), sum[r][which]);
   };
 
   std::int64_t b = 0;
-  HWY_ALIGN float scale[kRows * 4];
   for (; b + 4 <= x.blocks; b += 4) {
-    const std::uint8_t* p = w + b * kBytes;
-    const V4 weight_scales = load_4_scales(p, kBytes);
-    for (int r = 0; r < kRows; ++r)
-      hn::Store(hn::Mul(weight_scales, hn::LoadU(d4, scales + r * x.blocks + b)), d4, scale + r * 4);
-    hwy::Prefetch(p + kQuantisedPrefetch);
-    block(p, b, scale, 0);
-    block(p + kBytes, b + 1, scale + 1, 1);
-    block(p + 2 * kBytes, b + 2, scale + 2, 0);
-    block(p + 3 * kBytes, b + 3, scale + 3, 1);
+    for (int k = 0; k < kW; ++k) {
+      const V4 weight_scales = load_4_scales(bytes_at(w[k]) + b * kBytes, kBytes);
+      for (int r = 0; r < kX; ++r)
+        hn::Store(hn::Mul(weight_scales, hn::LoadU(d4, scales + r * x.blocks + b)), d4, scale + (k * kX + r) * 4);
+      for (std::int64_t line = 0; line < 4 * kBytes; line += 64) prefetch(ahead[k] + b * kBytes + line);
+    }
+    block(b, 0, 0);
+    block(b + 1, 1, 1);
+    block(b + 2, 2, 0);
+    block(b + 3, 3, 1);
   }
   for (; b < x.blocks; ++b) {
-    const float weight_scale = load_scale(w + b * kBytes);
-    for (int r = 0; r < kRows; ++r) scale[r * 4] = weight_scale * scales[r * x.blocks + b];
-    block(w + b * kBytes, b, scale, 0);
+    for (int k = 0; k < kW; ++k) {
+      const float weight_scale = load_scale(bytes_at(w[k]) + b * kBytes);
+      for (int r = 0; r < kX; ++r) scale[(k * kX + r) * 4] = weight_scale * scales[r * x.blocks + b];
+    }
+    block(b, 0, 0);
   }
-  for (int r = 0; r < kRows; ++r) out[r] = hn::GetLane(hn::SumOfLanes(df, hn::Add(sum[r][0], sum[r][1])));
+  for (int k = 0; k < kW; ++k)
+    for (int r = 0; r < kX; ++r) out[k * kX + r] = hn::GetLane(hn::SumOfLanes(df, hn::Add(sum[k][r][0], sum[k][r][1])));
+}
+
+/// q8_0: 32 int8.
+template <int kW, int kX>
+HWY_INLINE void dot_q8_0(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                         std::int64_t first_row, float* out) {
+  dot_blocks<kW, kX, 34>(w, ahead, x, first_row, out, [](const std::uint8_t* p, V16* q) HWY_ATTR {
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(D16()));
+    for (std::int64_t i = 0; i < 32; i += lanes)
+      q[i / lanes] = hn::PromoteTo(D16(), hn::LoadU(DI8(), reinterpret_cast<const std::int8_t*>(p + i)));
+  });
+}
+
+/// q4_0: 16 bytes: byte j holds values j (low nibble) and j + 16 (high), each minus 8.
+template <int kW, int kX>
+HWY_INLINE void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                         std::int64_t first_row, float* out) {
+  dot_blocks<kW, kX, 18>(w, ahead, x, first_row, out, [](const std::uint8_t* p, V16* q) HWY_ATTR {
+    const D16 d16;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d16));
+    const V16 mask = hn::Set(d16, 15), eight = hn::Set(d16, 8);
+    for (std::int64_t i = 0; i < 16; i += lanes) {
+      const V16 both = hn::PromoteTo(d16, hn::LoadU(D8(), p + i));
+      q[i / lanes] = hn::Sub(hn::And(both, mask), eight);
+      q[(i + 16) / lanes] = hn::Sub(hn::ShiftRight<4>(both), eight);
+    }
+  });
 }
 
 /// The eight 6-bit scales and eight 6-bit minima of a q4_k block, from its 12 bytes: the first four of each are the low
@@ -233,8 +216,8 @@ HWY_INLINE void unpack_q4_k_scales(const std::uint8_t* p, std::uint8_t* scales, 
 /// q4_k: f16 d, f16 dmin, 12 bytes of scales, 128 bytes: 32 bytes hold sub-blocks 2g (low nibbles) and 2g + 1 (high).
 /// sum over sub-blocks of s_j (d sc_j (q . x) - dmin m_j sum x)
 template <int kRows>
-HWY_INLINE void dot_q4_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row,
-                         float* out) {
+HWY_INLINE void dot_one_q4_k(const std::uint8_t* HWY_RESTRICT w, const std::byte* ahead, const QuantisedRows& x,
+                             std::int64_t first_row, float* out) {
   const D16 d16;
   const D32 d32;
   const DF df;
@@ -248,8 +231,8 @@ HWY_INLINE void dot_q4_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows
 
   for (std::int64_t block = 0; block < x.in / 256; ++block) {
     const std::uint8_t* p = w + block * kBytes;
-    hwy::Prefetch(p + kQuantisedPrefetch);
-    hwy::Prefetch(p + kQuantisedPrefetch + 64);
+    prefetch(ahead + block * kBytes);
+    prefetch(ahead + block * kBytes + 64);
     const float d = load_scale(p), d_min = load_scale(p + 2);
     std::uint8_t scale_bits[8], min_bits[8];
     unpack_q4_k_scales(p + 4, scale_bits, min_bits);
@@ -291,8 +274,8 @@ HWY_INLINE void dot_q4_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows
 /// values l, l + 32, l + 64, l + 96 are the low nibbles of bytes l and l + 32 and their high nibbles, each with one bit
 /// pair of byte l above, minus 32.  sum over groups of 16 of d sc_j s_b (q . x - 32 sum x)
 template <int kRows>
-HWY_INLINE void dot_q6_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows& x, std::int64_t first_row,
-                         float* out) {
+HWY_INLINE void dot_one_q6_k(const std::uint8_t* HWY_RESTRICT w, const std::byte* ahead, const QuantisedRows& x,
+                             std::int64_t first_row, float* out) {
   const D16 d16;
   const D32 d32;
   const DF df;
@@ -307,7 +290,7 @@ HWY_INLINE void dot_q6_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows
 
   for (std::int64_t block = 0; block < x.in / 256; ++block) {
     const std::uint8_t* p = w + block * kBytes;
-    for (int line = 0; line < 4; ++line) hwy::Prefetch(p + kQuantisedPrefetch + 64 * line);
+    for (int line = 0; line < 4; ++line) prefetch(ahead + block * kBytes + 64 * line);
     const float d = load_scale(p + 208);
     float scale[kRows][16];
     for (int r = 0; r < kRows; ++r) {
@@ -349,6 +332,18 @@ HWY_INLINE void dot_q6_k(const std::uint8_t* HWY_RESTRICT w, const QuantisedRows
   }
   for (int r = 0; r < kRows; ++r)
     out[r] = hn::GetLane(hn::SumOfLanes(df, hn::Add(sum[r][0], sum[r][1]))) - correction[r];
+}
+
+template <int kW, int kX>
+HWY_INLINE void dot_q4_k(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                         std::int64_t first_row, float* out) {
+  for (int k = 0; k < kW; ++k) dot_one_q4_k<kX>(bytes_at(w[k]), ahead[k], x, first_row, out + k * kX);
+}
+
+template <int kW, int kX>
+HWY_INLINE void dot_q6_k(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                         std::int64_t first_row, float* out) {
+  for (int k = 0; k < kW; ++k) dot_one_q6_k<kX>(bytes_at(w[k]), ahead[k], x, first_row, out + k * kX);
 }
 
 }  // namespace torpor::simd::HWY_NAMESPACE

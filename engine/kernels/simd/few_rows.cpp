@@ -18,34 +18,70 @@ HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace {
 
-/// Calls dot(row of w, first row of x, out) for four rows of x at a time and stores with the bias. `dot` is a template
-/// over the number of rows; the rows of w pass through L1 once for each four rows of x.
+/// Some rows of a matrix that are multiplied together, and those that follow them.
+template <int kW>
+struct RowGroup {
+  RowGroup(const WeightMatrix& w, std::int64_t first) {
+    for (int k = 0; k < kW; ++k) {
+      rows[k] = w.row(first + k);
+      ahead[k] = w.row(std::min(first + kW + k, w.out - 1));
+    }
+  }
+  const std::byte* rows[kW];
+  const std::byte* ahead[kW];
+};
+
+/// Outputs [begin, end) for kX rows of x from row `first` on. `dot` is a template over the rows of w and of x.
+template <int kX, class Dot>
+HWY_INLINE void few_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, std::int64_t first,
+                            const float* bias, float* y, const Dot& dot) {
+  const auto group = [&]<int kW>(std::int64_t o) HWY_ATTR {
+    const RowGroup<kW> rows(w, o);
+    float sums[kW * kX];
+    dot.template operator()<kW, kX>(rows.rows, rows.ahead, first, sums);
+    for (int k = 0; k < kW; ++k)
+      for (int r = 0; r < kX; ++r)
+        y[(first + r) * w.out + o + k] = sums[k * kX + r] + (bias == nullptr ? 0.0F : bias[o + k]);
+  };
+  constexpr int kTogether = rows_at_once(kX);
+  std::int64_t o = begin;
+  for (; o + kTogether <= end; o += kTogether) group.template operator()<kTogether>(o);
+  for (; o < end; ++o) group.template operator()<1>(o);
+}
+
+/// Rows of x four at a time, so that the weights of a slice pass through the cache once for each four.
 template <class Dot>
 HWY_INLINE void each_output(const WeightMatrix& w, std::int64_t begin, std::int64_t end, std::int64_t rows,
                             const float* bias, float* y, const Dot& dot) {
-  const std::int64_t stride = w.row_bytes();
-  for (std::int64_t o = begin; o < end; ++o) {
-    const std::byte* weights = w.data + o * stride;
-    const float shift = bias == nullptr ? 0.0F : bias[o];
+  // A slice of rows of w that stays in the second-level cache while further rows of x use it.
+  const std::int64_t slice = std::max<std::int64_t>(4, (std::int64_t{128} << 10) / w.row_bytes() / 4 * 4);
+  for (std::int64_t from = begin; from < end; from += slice) {
+    const std::int64_t to = rows > 4 ? std::min(end, from + slice) : end;
     for (std::int64_t r = 0; r < rows; r += 4) {
-      float sums[4];
-      const auto count = static_cast<int>(rows - r < 4 ? rows - r : 4);
-      dot(weights, r, count, sums);
-      for (int k = 0; k < count; ++k) y[(r + k) * w.out + o] = sums[k] + shift;
+      switch (std::min<std::int64_t>(4, rows - r)) {
+        case 1:
+          few_outputs<1>(w, from, to, r, bias, y, dot);
+          break;
+        case 2:
+          few_outputs<2>(w, from, to, r, bias, y, dot);
+          break;
+        case 3:
+          few_outputs<3>(w, from, to, r, bias, y, dot);
+          break;
+        default:
+          few_outputs<4>(w, from, to, r, bias, y, dot);
+      }
     }
+    if (rows <= 4) return;
   }
 }
 
 template <class T>
 void plain_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const float* x, std::int64_t rows,
                    const float* bias, float* y) {
-  each_output(w, begin, end, rows, bias, y, [&](const std::byte* p, std::int64_t r, int count, float* out) HWY_ATTR {
-    const float* first = x + r * w.in;
-    if (count == 1) return dot_plain<T, 1>(p, first, w.in, out);
-    if (count == 2) return dot_plain<T, 2>(p, first, w.in, out);
-    if (count == 3) return dot_plain<T, 3>(p, first, w.in, out);
-    dot_plain<T, 4>(p, first, w.in, out);
-  });
+  each_output(w, begin, end, rows, bias, y,
+              [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out)
+                  HWY_ATTR { dot_plain<T, kW, kX>(p, ahead, x + r * w.in, w.in, out); });
 }
 
 /// Any other format: through f32, one row at a time.
@@ -64,13 +100,8 @@ void converted_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t e
   void name(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x, const float* bias, \
             float* y) {                                                                                             \
     each_output(w, begin, end, x.rows, bias, y,                                                                     \
-                [&](const std::byte* p, std::int64_t r, int count, float* out) HWY_ATTR {                           \
-                  const auto* bytes = reinterpret_cast<const std::uint8_t*>(p);                                     \
-                  if (count == 1) return dot<1>(bytes, x, r, out);                                                  \
-                  if (count == 2) return dot<2>(bytes, x, r, out);                                                  \
-                  if (count == 3) return dot<3>(bytes, x, r, out);                                                  \
-                  dot<4>(bytes, x, r, out);                                                                         \
-                });                                                                                                 \
+                [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r,       \
+                                    float* out) HWY_ATTR { dot<kW, kX>(p, ahead, x, r, out); });                    \
   }
 TORPOR_QUANTISED_OUTPUTS(q8_0_outputs, dot_q8_0)
 TORPOR_QUANTISED_OUTPUTS(q4_0_outputs, dot_q4_0)
@@ -131,12 +162,12 @@ void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, c
   // Every output is one dot product with its own fixed order of additions: any split gives the same bits.
   const std::int64_t grain = std::max<std::int64_t>(1, kBytesPerThread / std::max<std::int64_t>(1, w.row_bytes()));
   if (traits(w.format).quantised) {
-    QuantisedRows q(rows, w.in);
+    QuantisedRows& q = quantised_rows(rows, w.in);
     HWY_DYNAMIC_DISPATCH(quantise)(x, q);
-    pool.parallel_for(w.out, grain, [&](long begin, long end, int) {
+    const auto job = [&](long begin, long end, int) {
       HWY_DYNAMIC_DISPATCH(quantised_outputs)(w, begin, end, q, bias, y);
-    });
-    return;
+    };
+    return pool.parallel_for(w.out, grain, std::ref(job));
   }
   const auto job = [&](long begin, long end, int) { HWY_DYNAMIC_DISPATCH(outputs)(w, begin, end, x, rows, bias, y); };
   pool.parallel_for(w.out, grain,

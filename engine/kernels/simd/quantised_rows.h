@@ -9,22 +9,36 @@
 
 namespace torpor::simd {
 
-struct QuantisedRows {
+class QuantisedRows {
+ public:
   static constexpr std::int64_t kBlock = 32;
 
-  /// width: a multiple of 32.
-  QuantisedRows(std::int64_t count, std::int64_t width)
-      : rows(count),
-        in(width),
-        blocks(width / kBlock),
-        values(hwy::AllocateAligned<std::int16_t>(static_cast<std::size_t>(rows * in))),
-        scales(hwy::AllocateAligned<float>(static_cast<std::size_t>(rows * blocks))),
-        sums(hwy::AllocateAligned<float>(static_cast<std::size_t>(rows * blocks * 2))) {}
+  /// Makes room for `count` rows of `width` values, a multiple of 32. Allocates only to grow.
+  void reshape(std::int64_t count, std::int64_t width) {
+    rows = count;
+    in = width;
+    blocks = width / kBlock;
+    if (rows * in <= room_) return;
+    room_ = rows * in;
+    values = hwy::AllocateAligned<std::int16_t>(static_cast<std::size_t>(room_));
+    scales = hwy::AllocateAligned<float>(static_cast<std::size_t>(room_ / kBlock));
+    sums = hwy::AllocateAligned<float>(static_cast<std::size_t>(room_ / kBlock * 2));
+  }
 
-  std::int64_t rows, in, blocks;
+  std::int64_t rows = 0, in = 0, blocks = 0;
   hwy::AlignedFreeUniquePtr<std::int16_t[]> values;  // [rows, in]
   hwy::AlignedFreeUniquePtr<float[]> scales;         // [rows, blocks]; NaN where the block holds NaN or infinity
   hwy::AlignedFreeUniquePtr<float[]> sums;           // [rows, blocks, 2]: sums of the values of each half of a block
+
+ private:
+  std::int64_t room_ = 0;
 };
+
+/// Kept for the calling thread, so that a token of decoding allocates nothing. Valid until that thread's next call.
+inline QuantisedRows& quantised_rows(std::int64_t count, std::int64_t width) {
+  thread_local QuantisedRows rows;
+  rows.reshape(count, width);
+  return rows;
+}
 
 }  // namespace torpor::simd

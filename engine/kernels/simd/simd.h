@@ -1,9 +1,10 @@
-// The kernels of dense.h for every instruction set that the compiler offers (SSE4, AVX2, AVX-512, NEON), chosen at run
-// time by Highway. Internal: arguments were checked by dense.cpp. Shapes as in dense.h. All on the calling thread
-// unless they take a pool.
+// The kernels of dense.h and sparse.h for every instruction set that the compiler offers (SSE4, AVX2, AVX-512, NEON),
+// chosen at run time by Highway. Internal: arguments were checked by dense.cpp and sparse.cpp. Shapes as there. All on
+// the calling thread unless they take a pool.
 #pragma once
 
 #include "engine/kernels/dense.h"
+#include "engine/kernels/sparse.h"
 
 namespace torpor::simd {
 
@@ -25,5 +26,14 @@ void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, c
 
 void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
                const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool);
+
+// Of sparse.h.
+void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, const float* bias, float* y,
+              ThreadPool& pool);
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
+                SparseScratch& scratch, ThreadPool& pool);
+std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed);
+/// index, above: where the scores above `cut` are, and they. All arrays [n].
+std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above);
 
 }  // namespace torpor::simd

@@ -3,6 +3,8 @@
 
 #include "core/base/build_info.h"
 #include "core/base/cpu.h"
+#include "core/base/error.h"
+#include "core/base/large_memory.h"
 #include "core/base/thread_pool.h"
 #include "tests/test_support.h"
 
@@ -22,6 +24,24 @@ TEST(CpuInfo, AgreesWithWhatTheSystemSays) {
   const bool listed = std::find(info.flags.begin(), info.flags.end(), "avx2") != info.flags.end();
   EXPECT_EQ(listed, __builtin_cpu_supports("avx2") != 0);
 #endif
+}
+
+TEST(LargeMemory, IsZeroAlignedAndWritableToItsEnd) {
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4097}, std::size_t{5} << 20}) {
+    const auto memory = allocate_large(bytes, "a test");
+    const auto address = reinterpret_cast<std::uintptr_t>(memory.get());
+    EXPECT_EQ(address % (bytes >= (std::size_t{2} << 20) ? std::size_t{2} << 20 : 64), 0U);
+    for (std::size_t i = 0; i < bytes; i += 997) {
+      ASSERT_EQ(memory.get()[i], std::byte{0});
+      memory.get()[i] = std::byte{7};
+    }
+    if (bytes > 0) memory.get()[bytes - 1] = std::byte{7};
+  }
+}
+
+TEST(LargeMemory, SaysWhatItWasForWhereThereIsNone) {
+  EXPECT_THAT([] { allocate_large(~std::size_t{0} - (std::size_t{1} << 20), "the weights"); },
+              ::testing::ThrowsMessage<IoError>(::testing::HasSubstr("the weights")));
 }
 
 TEST(BuildInfo, NamesVersionCompilerAndLibraries) {

@@ -1,0 +1,29 @@
+#include <vector>
+
+#include "engine/kernels/reference/reference.h"
+
+namespace torpor::reference {
+
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
+                float* out) {
+  const auto width = static_cast<std::size_t>(rows.down.in);
+  std::vector<double> sum(width, 0.0);
+  std::vector<float> row(width), factor(static_cast<std::size_t>(rows.multiplier.empty() ? 0 : rows.multiplier.in));
+  for (std::size_t k = 0; k < active.size(); ++k) {
+    const std::int32_t i = active[k];
+    double a = values[k];
+    if (!rows.multiplier.empty()) {
+      to_f32(rows.multiplier.format, rows.multiplier.row(i), factor);
+      double product = rows.multiplier_bias.empty() ? 0 : rows.multiplier_bias[static_cast<std::size_t>(i)];
+      for (std::size_t j = 0; j < factor.size(); ++j)
+        product += static_cast<double>(x[j]) * static_cast<double>(factor[j]);
+      a *= product;
+      values[k] = static_cast<float>(a);
+    }
+    to_f32(rows.down.format, rows.down.row(i), row);
+    for (std::size_t j = 0; j < width; ++j) sum[j] += a * static_cast<double>(row[j]);
+  }
+  for (std::size_t j = 0; j < width; ++j) out[j] = static_cast<float>(sum[j]);
+}
+
+}  // namespace torpor::reference

@@ -1,0 +1,326 @@
+#include "engine/kernels/sparse.h"
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+
+#include "engine/kernels/simd/quantised_rows.h"
+#include "engine/kernels/simd/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/simd/sparse.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "engine/kernels/simd/sparse_rows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace torpor::simd::HWY_NAMESPACE {
+namespace {
+
+template <int kRows>
+HWY_INLINE void dot_group(const WeightMatrix& w, const std::byte* const* rows, const std::byte* const* next,
+                          const float* x, const QuantisedRows* q, float* out) {
+  switch (w.format) {
+    case NumberFormat::f32:
+      return dot_plain<float, kRows, 1>(rows, next, x, w.in, out);
+    case NumberFormat::f16:
+      return dot_plain<hwy::float16_t, kRows, 1>(rows, next, x, w.in, out);
+    case NumberFormat::bf16:
+      return dot_plain<hwy::bfloat16_t, kRows, 1>(rows, next, x, w.in, out);
+    case NumberFormat::q8_0:
+      return dot_q8_0<kRows, 1>(rows, next, *q, 0, out);
+    case NumberFormat::q4_0:
+      return dot_q4_0<kRows, 1>(rows, next, *q, 0, out);
+    case NumberFormat::q4_k:
+      return dot_q4_k<kRows, 1>(rows, next, *q, 0, out);
+    default:
+      return dot_q6_k<kRows, 1>(rows, next, *q, 0, out);
+  }
+}
+
+template <int kRows>
+HWY_INLINE void add_group(const WeightMatrix& w, const std::byte* const* rows, const std::byte* const* next,
+                          const float* a, float* sum) {
+  switch (w.format) {
+    case NumberFormat::f32:
+      return add_plain_rows<float, kRows>(rows, a, next, w.in, sum);
+    case NumberFormat::f16:
+      return add_plain_rows<hwy::float16_t, kRows>(rows, a, next, w.in, sum);
+    case NumberFormat::bf16:
+      return add_plain_rows<hwy::bfloat16_t, kRows>(rows, a, next, w.in, sum);
+    case NumberFormat::q8_0:
+      return add_q8_0_rows<kRows>(rows, a, next, w.in, sum);
+    default:
+      return add_q4_0_rows<kRows>(rows, a, next, w.in, sum);
+  }
+}
+
+constexpr int kTogether = rows_at_once(1);
+static_assert(kTogether == 4);  // for_groups lists what may be left
+
+/// work<size>(k, rows, next) for the listed rows of w, in order, kTogether or what is left at once. next: the rows of
+/// the group that follows; after the last one those that follow_on(r) names.
+template <class Work, class FollowOn>
+HWY_INLINE void for_groups(const WeightMatrix& w, const std::int32_t* listed, std::int64_t count, const Work& work,
+                           const FollowOn& follow_on) {
+  const std::byte* rows[kTogether];
+  const std::byte* next[kTogether];
+  const auto fill = [&](std::int64_t k, int size) {
+    for (int r = 0; r < size; ++r) {
+      rows[r] = w.row(listed[k + r]);
+      next[r] = k + size + r < count ? w.row(listed[k + size + r]) : follow_on(r);
+    }
+  };
+  std::int64_t k = 0;
+  for (; k + kTogether <= count; k += kTogether) {
+    fill(k, kTogether);
+    work.template operator()<kTogether>(k, rows, next);
+  }
+  // What is left, together as well: alone each row would be waited for.
+  const auto left = static_cast<int>(count - k);
+  fill(k, left);
+  if (left == 3) work.template operator()<3>(k, rows, next);
+  if (left == 2) work.template operator()<2>(k, rows, next);
+  if (left == 1) work.template operator()<1>(k, rows, next);
+}
+
+void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count, const float* x, const QuantisedRows* q,
+          const float* bias, float* y) {
+  for_groups(
+      w, active, count,
+      [&]<int kRows>(std::int64_t k, const std::byte* const* rows, const std::byte* const* next) HWY_ATTR {
+        dot_group<kRows>(w, rows, next, x, q, y + k);
+        if (bias == nullptr) return;
+        for (int r = 0; r < kRows; ++r) y[k + r] += bias[active[k + r]];
+      },
+      [&](int) { return w.row(active[count - 1]); });
+}
+
+/// The neurons of one range: values[k] becomes a_k, sum [down.in] the sum of a_k down[active[k]].
+void neurons(const NeuronRows& rows, const std::int32_t* active, float* values, std::int64_t count, const float* x,
+             const QuantisedRows* q, float* sum) {
+  // Some neurons' products first, then their additions; 16 measured as well as 32 and 64, and 4 no worse.
+  constexpr std::int64_t kGroup = 16;
+  const WeightMatrix& down = rows.down;
+  const WeightMatrix& multiplier = rows.multiplier;
+  const bool multiplied = !multiplier.empty();
+  std::fill(sum, sum + down.in, 0.0F);
+  std::int32_t listed[2]
+                     [kGroup];  // this group's neurons, and the next one's, whose first rows are asked for at its end
+  std::int64_t place[2][kGroup], sizes[2] = {0, 0};
+  std::int64_t at = 0;
+  const auto take = [&](int which) {
+    std::int64_t n = 0;
+    for (; at < count && n < kGroup; ++at) {
+      if (values[at] == 0) continue;
+      listed[which][n] = active[at];
+      place[which][n++] = at;
+    }
+    sizes[which] = n;
+  };
+  take(0);
+  for (int which = 0; sizes[which] > 0; which ^= 1) {
+    take(which ^ 1);
+    const std::int32_t* const these = listed[which];
+    const std::int64_t n = sizes[which], following = sizes[which ^ 1];
+    const auto coming = [&](int r) { return r < following ? listed[which ^ 1][r] : these[n - 1]; };
+    float a[kGroup];
+    for (std::int64_t k = 0; k < n; ++k) a[k] = values[place[which][k]];
+    if (multiplied) {
+      for_groups(
+          multiplier, these, n,
+          [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
+            float products[kRows];
+            dot_group<kRows>(multiplier, w, next, x, q, products);
+            for (int r = 0; r < kRows; ++r)
+              a[k + r] *=
+                  products[r] +
+                  (rows.multiplier_bias.empty() ? 0.0F : rows.multiplier_bias[static_cast<std::size_t>(these[k + r])]);
+          },
+          [&](int r) { return multiplier.row(coming(r)); });
+      for (std::int64_t k = 0; k < n; ++k) values[place[which][k]] = a[k];
+    }
+    for_groups(
+        down, these, n,
+        [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
+            HWY_ATTR { add_group<kRows>(down, w, next, a + k, sum); },
+        [&](int r) { return down.row(coming(r)); });
+  }
+}
+
+/// out[begin … end) = sums over the partial sums at `sums`, one after another: `parts` of them, [width] each, those
+/// whose flag is 0 left out. In the order of add_rows' sums.
+void add_parts(const float* sums, const std::uint8_t* used, std::int64_t parts, std::int64_t width, std::int64_t begin,
+               std::int64_t end, float* out) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t j = begin;
+  for (; j + lanes <= end; j += lanes) {
+    auto s = hn::Zero(d);
+    for (std::int64_t p = 0; p < parts; ++p)
+      if (used[p] != 0) s = hn::Add(s, hn::LoadU(d, sums + p * width + j));
+    hn::StoreU(s, d, out + j);
+  }
+  for (; j < end; ++j) {
+    float s = 0;
+    for (std::int64_t p = 0; p < parts; ++p)
+      if (used[p] != 0) s += sums[p * width + j];
+    out[j] = s;
+  }
+}
+
+/// Puts sums that add_bf16_rows sorted by pairs into order, from `from` to `to`.
+void unsort_pairs(const float* from, std::int64_t width, float* to) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t j = 0;
+  for (; j + 2 * lanes <= width; j += 2 * lanes)
+    hn::StoreInterleaved2(hn::LoadU(d, from + j), hn::LoadU(d, from + j + lanes), d, to + j);
+  for (; j < width; ++j) to[j] = from[j];
+}
+
+void quantise_one(const float* x, QuantisedRows& q) {
+  quantise_rows(x, q);
+}
+
+std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t count = 0, i = 0;
+  // Whole vectors are written, at or below what was read: packed may be values.
+  for (; i + lanes <= n; i += lanes) {
+    const auto x = hn::LoadU(d, values + i);
+    const auto keep = hn::Ne(x, hn::Zero(d));
+    const auto numbers = hn::Iota(di, static_cast<std::int32_t>(i));
+    hn::CompressStore(numbers, hn::RebindMask(di, keep), di, index + count);
+    count += static_cast<std::int64_t>(hn::CompressStore(x, keep, d, packed + count));
+  }
+  for (; i < n; ++i) {
+    if (values[i] == 0) continue;
+    index[count] = static_cast<std::int32_t>(i);
+    packed[count++] = values[i];
+  }
+  return count;
+}
+
+/// index, above: the scores above `cut` and where they are.
+std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto limit = hn::Set(d, cut);
+  std::int64_t count = 0, i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto x = hn::LoadU(d, scores + i);
+    const auto keep = hn::Gt(x, limit);
+    hn::CompressStore(hn::Iota(di, static_cast<std::int32_t>(i)), hn::RebindMask(di, keep), di, index + count);
+    count += static_cast<std::int64_t>(hn::CompressStore(x, keep, d, above + count));
+  }
+  for (; i < n; ++i) {
+    if (!(scores[i] > cut)) continue;
+    index[count] = static_cast<std::int32_t>(i);
+    above[count++] = scores[i];
+  }
+  return count;
+}
+
+}  // namespace
+}  // namespace torpor::simd::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace torpor::simd {
+
+HWY_EXPORT(dots);
+HWY_EXPORT(neurons);
+HWY_EXPORT(add_parts);
+HWY_EXPORT(unsort_pairs);
+HWY_EXPORT(quantise_one);
+HWY_EXPORT(compact_nonzero);
+HWY_EXPORT(compact_above);
+
+namespace {
+
+// A thread gets work only for so many bytes of weights: waking it costs about as much as reading 64 KB.
+constexpr std::int64_t kBytesPerThread = 64 << 10;
+// Ranges of neurons that are summed apart: of at least so many bytes, were all their neurons active, and at most so
+// many, since each costs the writing and reading of d_model sums. By the layer's size alone, so that the sums do not
+// depend on which neurons are active. Threads take them one after the other: active neurons are not spread evenly.
+constexpr std::int64_t kRangeBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kMaxRanges = 16;
+constexpr std::int64_t kLine = 64 / sizeof(float);
+
+std::int64_t ranges_of(const NeuronRows& rows) {
+  const std::int64_t bytes =
+      rows.down.out * (rows.down.row_bytes() + (rows.multiplier.empty() ? 0 : rows.multiplier.row_bytes()));
+  return std::clamp<std::int64_t>(bytes / kRangeBytes, 1, std::min(kMaxRanges, rows.down.out));
+}
+
+/// x as products with w need it, or null where they take it as it is.
+const QuantisedRows* quantised_input(const WeightMatrix& w, const float* x) {
+  if (!traits(w.format).quantised) return nullptr;
+  QuantisedRows& q = quantised_rows(1, w.in);
+  HWY_DYNAMIC_DISPATCH(quantise_one)(x, q);
+  return &q;
+}
+
+}  // namespace
+
+void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, const float* bias, float* y,
+              ThreadPool& pool) {
+  const QuantisedRows* const q = quantised_input(w, x);
+  const auto job = [&](long begin, long end, int) {
+    HWY_DYNAMIC_DISPATCH(dots)(w, active.data() + begin, end - begin, x, q, bias, y + begin);
+  };
+  pool.parallel_for(static_cast<long>(active.size()), std::max<long>(1, kBytesPerThread / w.row_bytes()),
+                    std::ref(job));
+}
+
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
+                SparseScratch& scratch, ThreadPool& pool) {
+  const std::int64_t ranges = ranges_of(rows), width = rows.down.in;
+  const std::int64_t stride = (width + kLine - 1) / kLine * kLine;
+  const bool sorted = rows.down.format == NumberFormat::bf16;
+  float* const sums = scratch.sums(static_cast<std::size_t>((ranges + 1) * stride));
+  float* const total = sorted ? sums + ranges * stride : out;
+  const QuantisedRows* const q = rows.multiplier.empty() ? nullptr : quantised_input(rows.multiplier, x);
+  std::uint8_t used[kMaxRanges] = {};
+  std::atomic<std::int64_t> next{0};
+  const auto work = [&](int) {
+    for (;;) {
+      const std::int64_t r = next.fetch_add(1, std::memory_order_relaxed);
+      if (r >= ranges) return;
+      const auto bound = [&](std::int64_t range) {
+        return std::lower_bound(active.begin(), active.end(), rows.down.out * range / ranges);
+      };
+      const auto begin = bound(r), end = bound(r + 1);
+      if (begin == end) continue;
+      used[r] = 1;
+      HWY_DYNAMIC_DISPATCH(neurons)
+      (rows, &*begin, values + (begin - active.begin()), end - begin, x, q, sums + r * stride);
+    }
+  };
+  if (ranges == 1)
+    work(0);
+  else
+    pool.run(std::ref(work));
+  const auto add = [&](long begin, long end, int) {
+    HWY_DYNAMIC_DISPATCH(add_parts)(sums, used, ranges, stride, begin, end, total);
+  };
+  // Columns of a whole number of lines to each thread; few sums are not worth a second thread.
+  pool.parallel_for(width, std::max<long>(kLine, 32768 / ranges / kLine * kLine), std::ref(add));
+  if (sorted) HWY_DYNAMIC_DISPATCH(unsort_pairs)(total, width, out);
+}
+
+std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {
+  return HWY_DYNAMIC_DISPATCH(compact_nonzero)(values, n, index, packed);
+}
+
+std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above) {
+  return HWY_DYNAMIC_DISPATCH(compact_above)(scores, n, cut, index, above);
+}
+
+}  // namespace torpor::simd
+#endif

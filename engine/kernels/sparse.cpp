@@ -1,0 +1,85 @@
+// The public face: arguments are checked here, before any work; the work is done in simd/.
+#include "engine/kernels/sparse.h"
+
+#include <cmath>
+
+#include "core/activity/scores.h"
+#include "core/base/error.h"
+#include "engine/kernels/simd/simd.h"
+
+namespace torpor {
+namespace {
+
+void check_rows(const char* function, const char* name, const WeightMatrix& w, bool added) {
+  if (w.empty() || w.out < 1 || w.in < 1)
+    throw InvalidArgument("[{}] expected {} of [neurons, width], got [{}, {}]", function, name, w.out, w.in);
+  switch (w.format) {
+    case NumberFormat::f32:
+    case NumberFormat::f16:
+    case NumberFormat::bf16:
+    case NumberFormat::q8_0:
+    case NumberFormat::q4_0:
+      break;
+    default:
+      if (added || !traits(w.format).quantised)
+        throw InvalidArgument("[{}] expected {} in f32, f16, bf16, q8_0 or q4_0, got {}", function, name,
+                              traits(w.format).name);
+  }
+  static_cast<void>(bytes_of(w.format, w.in));  // throws if the width is no multiple of the block
+}
+
+void check_active(const char* function, std::span<const std::int32_t> active, std::int64_t neurons) {
+  if (active.empty()) return;
+  if (active.front() < 0 || active.back() >= neurons || static_cast<std::int64_t>(active.size()) > neurons)
+    throw InvalidArgument("[{}] expected ascending neurons from 0 to {}, got {} from {} to {}", function, neurons - 1,
+                          active.size(), active.front(), active.back());
+}
+
+void check_bias(const char* function, std::span<const float> bias, std::int64_t neurons) {
+  if (!bias.empty() && static_cast<std::int64_t>(bias.size()) != neurons)
+    throw InvalidArgument("[{}] expected {} biases, got {}", function, neurons, bias.size());
+}
+
+}  // namespace
+
+void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, std::span<const float> bias,
+              float* y, ThreadPool& pool) {
+  check_rows("dot_rows", "rows", w, false);
+  check_active("dot_rows", active, w.out);
+  check_bias("dot_rows", bias, w.out);
+  if (!active.empty()) simd::dot_rows(w, active, x, bias.empty() ? nullptr : bias.data(), y, pool);
+}
+
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
+                SparseScratch& scratch, ThreadPool& pool) {
+  check_rows("sparse_ffn", "down", rows.down, true);
+  check_active("sparse_ffn", active, rows.down.out);
+  if (!rows.multiplier.empty()) {
+    check_rows("sparse_ffn", "multiplier", rows.multiplier, false);
+    if (rows.multiplier.out != rows.down.out)
+      throw InvalidArgument("[sparse_ffn] expected a multiplier of {} neurons, got {}", rows.down.out,
+                            rows.multiplier.out);
+    check_bias("sparse_ffn", rows.multiplier_bias, rows.down.out);
+  }
+  simd::sparse_ffn(rows, active, values, x, out, scratch, pool);
+}
+
+std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {
+  if (n < 0) throw InvalidArgument("[compact_nonzero] expected at least 0 values, got {}", n);
+  return simd::compact_nonzero(values, n, index, packed);
+}
+
+std::int64_t statistical_top_k(const float* scores, std::int64_t n, std::int64_t k, std::int32_t* index,
+                               float* shifted) {
+  if (n < 1) throw InvalidArgument("[statistical_top_k] expected at least one score, got {}", n);
+  const double theta = statistical_threshold({scores, static_cast<std::size_t>(n)}, k);
+  // The largest f32 that is not above theta selects what theta selects.
+  auto cut = static_cast<float>(theta);
+  if (static_cast<double>(cut) > theta) cut = std::nextafter(cut, -INFINITY);
+  const std::int64_t count = simd::compact_above(scores, n, cut, index, shifted);
+  if (std::isfinite(theta))
+    for (std::int64_t i = 0; i < count; ++i) shifted[i] = static_cast<float>(static_cast<double>(shifted[i]) - theta);
+  return count;
+}
+
+}  // namespace torpor

@@ -1,0 +1,60 @@
+// Products with chosen rows of neuron-major matrices: what is left of a feed-forward layer when inactive neurons are
+// neither read nor computed (ReLU² Wins, section 5; Spark Transformer, appendix B). Row i of every matrix belongs to
+// neuron i, also of the down projection, which is therefore the transpose of what files hold.
+//
+// Lists of neurons are ascending, without repeats. Every result has the same bits on any number of threads, and the
+// same bits whether a neuron of activation 0 is in the list or not: an output is summed over fixed ranges of neurons,
+// in order within a range and range by range.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base/thread_pool.h"
+#include "engine/kernels/dense.h"
+
+namespace torpor {
+
+/// y[k] = x . w[active[k]] + bias[active[k]].  w: [neurons, width], x: [width], bias empty or [neurons], y:
+/// [active.size()]. The bits are those of linear() on one row.
+void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, std::span<const float> bias,
+              float* y, ThreadPool& pool);
+
+/// The rows of a layer's neurons, each matrix [neurons, its width]. Not owned.
+struct NeuronRows {
+  WeightMatrix multiplier;  // `up` of a gated layer; empty: none
+  std::span<const float> multiplier_bias;
+  WeightMatrix down;  // [neurons, d_model]
+};
+
+/// Partial sums, kept between calls so that decoding allocates nothing. One thread at a time.
+class SparseScratch {
+ public:
+  float* sums(std::size_t count) {
+    if (sums_.size() < count) sums_.resize(count);
+    return sums_.data();
+  }
+
+ private:
+  std::vector<float> sums_;
+};
+
+/// out[j] = sum_k a_k down[active[k], j] with a_k = values[k] (multiplier[active[k]] . x + bias), or values[k] where
+/// there is no multiplier: a row is read only if values[k] != 0.  x: [multiplier.in]; values: [active.size()], becomes
+/// a; out: [down.in].
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
+                SparseScratch& scratch, ThreadPool& pool);
+
+/// index = the i with values[i] != 0, packed = their values; returns how many. All arrays [n]; `packed` may be
+/// `values`.
+std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed);
+
+/// Statistical top-k in one go (Spark Transformer, section 3): threshold theta = mean + z(1 - k/n) stddev over the n
+/// scores, index = the i with scores[i] > theta, shifted = scores[i] - theta for those; returns how many. k >= n keeps
+/// all, unshifted. The threshold is that of core/activity's statistical_threshold up to the rounding of f32 sums.
+/// Throws InvalidArgument for k < 1. Scores that are not finite select nothing.
+std::int64_t statistical_top_k(const float* scores, std::int64_t n, std::int64_t k, std::int32_t* index,
+                               float* shifted);
+
+}  // namespace torpor

@@ -1,0 +1,263 @@
+// Sparse kernels against plain loops, dense kernels and each other.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/activity/scores.h"
+#include "core/base/error.h"
+#include "engine/kernels/reference/reference.h"
+#include "engine/kernels/sparse_cases.h"
+#include "kernel_test_support.h"
+#include "tests/test_support.h"
+
+namespace torpor {
+namespace {
+
+using testing::Misaligned;
+using testing::normal_values;
+using testing::random_weights;
+
+std::string describe(const SparseCase& c) {
+  return fmt::format("{} neurons, multiplier {}, width {}, density {}, {}, bias {}", c.neurons, c.multiplier_in,
+                     c.width, c.density, traits(c.weights).name, c.bias);
+}
+
+std::vector<std::int32_t> draw_active(std::int64_t neurons, double density, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<std::int32_t> active;
+  for (std::int64_t i = 0; i < neurons; ++i)
+    if (random.uniform() < density) active.push_back(static_cast<std::int32_t>(i));
+  return active;
+}
+
+/// Weights, inputs and an active set of a case.
+struct Layer {
+  explicit Layer(const SparseCase& c)
+      : down(random_weights(c.weights, c.neurons, c.width, 1)),
+        multiplier(c.multiplier_in > 0 ? random_weights(c.weights, c.neurons, c.multiplier_in, 2)
+                                       : std::vector<std::byte>{}),
+        bias(c.bias && c.multiplier_in > 0 ? normal_values(c.neurons, 3) : std::vector<float>{}),
+        x(normal_values(c.multiplier_in, 4)),
+        active(draw_active(c.neurons, c.density, 5)),
+        values(normal_values(static_cast<std::int64_t>(active.size()), 6)) {
+    rows.down = {c.weights, down.data(), c.neurons, c.width};
+    if (c.multiplier_in > 0) rows.multiplier = {c.weights, multiplier.data(), c.neurons, c.multiplier_in};
+    rows.multiplier_bias = bias;
+  }
+
+  std::vector<float> run(ThreadPool& pool, std::vector<float>* activations = nullptr) const {
+    SparseScratch scratch;
+    std::vector<float> a = values, out(static_cast<std::size_t>(rows.down.in), -7777.0F);
+    sparse_ffn(rows, active, a.data(), x.data(), out.data(), scratch, pool);
+    if (activations != nullptr) *activations = a;
+    return out;
+  }
+
+  std::vector<std::byte> down, multiplier;
+  std::vector<float> bias, x;
+  std::vector<std::int32_t> active;
+  std::vector<float> values;
+  NeuronRows rows;
+};
+
+TEST(SparseFfn, AgreesWithTheReferenceForEveryFormatShapeAndInstructionSet) {
+  ThreadPool pool(2);
+  for (const SparseCase& c : kSparseCases) {
+    const Layer layer(c);
+    std::vector<float> wanted(static_cast<std::size_t>(c.width)), wanted_a = layer.values;
+    reference::sparse_ffn(layer.rows, layer.active, wanted_a.data(), layer.x.data(), wanted.data());
+    std::vector<double> size(wanted.size(), 1e-30), size_a(wanted_a.size(), 0);
+    std::vector<float> row(wanted.size()), factor(static_cast<std::size_t>(c.multiplier_in));
+    for (std::size_t k = 0; k < layer.active.size(); ++k) {
+      if (c.multiplier_in > 0) to_f32(c.weights, layer.rows.multiplier.row(layer.active[k]), factor);
+      for (std::size_t j = 0; j < factor.size(); ++j)
+        size_a[k] += std::pow(static_cast<double>(layer.x[j]) * static_cast<double>(factor[j]), 2);
+      size_a[k] = std::sqrt(size_a[k]) * std::abs(static_cast<double>(layer.values[k]));
+      to_f32(c.weights, layer.rows.down.row(layer.active[k]), row);
+      for (std::size_t j = 0; j < row.size(); ++j)
+        size[j] += std::pow(static_cast<double>(wanted_a[k]) * static_cast<double>(row[j]), 2);
+    }
+    testing::with_every_instruction_set([&](const std::string& set) {
+      std::vector<float> a;
+      const auto got = layer.run(pool, &a);
+      for (std::size_t k = 0; k < a.size(); ++k)
+        ASSERT_NEAR(a[k], wanted_a[k], 1e-4 * (size_a[k] + std::abs(static_cast<double>(wanted_a[k]))))
+            << set << ", " << describe(c) << ", activation " << k;
+      for (std::size_t j = 0; j < got.size(); ++j)
+        ASSERT_NEAR(got[j], wanted[j],
+                    static_cast<double>(c.tolerance) * (std::sqrt(size[j]) + std::abs(static_cast<double>(wanted[j]))))
+            << set << ", " << describe(c) << ", output " << j;
+    });
+  }
+}
+
+TEST(SparseFfn, GivesTheSameBitsForEveryThreadCount) {
+  for (const SparseCase& c : kSparseCases) {
+    const Layer layer(c);
+    ThreadPool one(1);
+    const auto wanted = layer.run(one);
+    for (const int threads : {2, 3, 4, 8}) {
+      ThreadPool pool(threads);
+      for (int repeat = 0; repeat < 3; ++repeat) ASSERT_EQ(layer.run(pool), wanted) << describe(c) << ", " << threads;
+    }
+  }
+}
+
+TEST(SparseFfn, NeuronsOfActivationZeroChangeNoBit) {
+  ThreadPool pool(2);
+  for (const SparseCase& c : kSparseCases) {
+    Layer layer(c);
+    const auto wanted = layer.run(pool);
+    std::vector<float> all(static_cast<std::size_t>(c.neurons), 0.0F);
+    for (std::size_t k = 0; k < layer.active.size(); ++k)
+      all[static_cast<std::size_t>(layer.active[k])] = layer.values[k];
+    layer.values = all;
+    layer.active.resize(all.size());
+    for (std::size_t i = 0; i < all.size(); ++i) layer.active[i] = static_cast<std::int32_t>(i);
+    ASSERT_EQ(layer.run(pool), wanted) << describe(c);
+  }
+}
+
+TEST(SparseFfn, ReadsRowsAtAnyAddress) {
+  ThreadPool pool(1);
+  for (const SparseCase& c : kSparseCases) {
+    Layer layer(c);
+    const auto wanted = layer.run(pool);
+    for (const std::size_t offset : {2U, 34U, 62U}) {
+      Misaligned<std::byte> down(layer.down.data(), layer.down.size(), offset);
+      Misaligned<std::byte> multiplier(layer.multiplier.data(), layer.multiplier.size(), offset);
+      Layer moved(c);
+      moved.rows.down.data = down.data();
+      if (c.multiplier_in > 0) moved.rows.multiplier.data = multiplier.data();
+      ASSERT_EQ(moved.run(pool), wanted) << describe(c) << ", offset " << offset;
+    }
+  }
+}
+
+TEST(SparseFfn, WritesNothingBeyondItsOutput) {
+  ThreadPool pool(1);
+  for (const SparseCase& c : kSparseCases) {
+    const Layer layer(c);
+    SparseScratch scratch;
+    std::vector<float> a = layer.values, out(static_cast<std::size_t>(c.width) + 16, -7777.0F);
+    sparse_ffn(layer.rows, layer.active, a.data(), layer.x.data(), out.data(), scratch, pool);
+    for (std::size_t j = static_cast<std::size_t>(c.width); j < out.size(); ++j) ASSERT_EQ(out[j], -7777.0F);
+  }
+}
+
+TEST(DotRows, HasTheBitsOfALinearLayer) {
+  for (const NumberFormat format : {NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16, NumberFormat::q8_0,
+                                    NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k}) {
+    const std::int64_t neurons = 333, in = 768;
+    const auto bytes = random_weights(format, neurons, in, 1);
+    const WeightMatrix w{format, bytes.data(), neurons, in};
+    const auto x = normal_values(in, 2), bias = normal_values(neurons, 3);
+    const auto active = draw_active(neurons, 0.2, 4);
+    testing::with_every_instruction_set([&](const std::string& set) {
+      for (const int threads : {1, 3}) {
+        ThreadPool pool(threads);
+        std::vector<float> all(static_cast<std::size_t>(neurons)), some(active.size());
+        linear(w, x.data(), 1, bias, all.data(), pool);
+        dot_rows(w, active, x.data(), bias, some.data(), pool);
+        for (std::size_t k = 0; k < active.size(); ++k)
+          ASSERT_EQ(some[k], all[static_cast<std::size_t>(active[k])]) << traits(format).name << ", " << set;
+      }
+    });
+  }
+}
+
+TEST(CompactNonzero, ListsWhatIsNotZeroAlsoInPlace) {
+  testing::with_every_instruction_set([&](const std::string& set) {
+    for (const double density : {0.0, 0.08, 0.5, 1.0})
+      for (const std::int64_t n : {1, 2, 15, 16, 17, 31, 33, 100, 1000, 4097}) {
+        auto values = normal_values(n, static_cast<std::uint64_t>(n));
+        Random random(7);
+        for (float& v : values)
+          if (random.uniform() >= density) v = random.below(2) == 0 ? 0.0F : -0.0F;
+        std::vector<std::int32_t> wanted_index, index(values.size());
+        std::vector<float> wanted, packed(values.size());
+        for (std::size_t i = 0; i < values.size(); ++i)
+          if (values[i] != 0) wanted_index.push_back(static_cast<std::int32_t>(i)), wanted.push_back(values[i]);
+        const auto check = [&](std::int64_t count, const std::vector<float>& got) {
+          ASSERT_EQ(count, static_cast<std::int64_t>(wanted.size())) << set << ", " << n << ", " << density;
+          EXPECT_TRUE(std::equal(wanted_index.begin(), wanted_index.end(), index.begin()));
+          EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), got.begin()));
+        };
+        check(compact_nonzero(values.data(), n, index.data(), packed.data()), packed);
+        check(compact_nonzero(values.data(), n, index.data(), values.data()), values);
+      }
+  });
+}
+
+TEST(StatisticalTopK, SelectsWhatItsDefinitionSelects) {
+  testing::with_every_instruction_set([&](const std::string& set) {
+    for (const std::int64_t n : {2, 8, 17, 100, 1152, 13824})
+      for (const std::int64_t k : {std::int64_t{1}, std::max<std::int64_t>(1, n / 12), n - 1, n, n + 3}) {
+        const auto scores = normal_values(n, static_cast<std::uint64_t>(n + k), 3);
+        const double theta = statistical_threshold(scores, k);
+        std::vector<std::int32_t> index(scores.size());
+        std::vector<float> shifted(scores.size());
+        const std::int64_t count = statistical_top_k(scores.data(), n, k, index.data(), shifted.data());
+        std::size_t at = 0;
+        for (std::int64_t i = 0; i < n; ++i) {
+          const double x = scores[static_cast<std::size_t>(i)];
+          if (!(x > theta)) continue;
+          ASSERT_LT(at, static_cast<std::size_t>(count)) << set << ", n " << n << ", k " << k;
+          ASSERT_EQ(index[at], i) << set << ", n " << n << ", k " << k;
+          ASSERT_EQ(shifted[at], k >= n ? static_cast<float>(x) : static_cast<float>(x - theta));
+          ++at;
+        }
+        ASSERT_EQ(at, static_cast<std::size_t>(count)) << set << ", n " << n << ", k " << k;
+      }
+  });
+}
+
+TEST(StatisticalTopK, PublishedExample) {  // spark.md 2.3
+  const std::vector<float> x{0.5F, -1, 2, 0, 1, -0.5F, 3, -2};
+  std::vector<std::int32_t> index(x.size());
+  std::vector<float> shifted(x.size());
+  ASSERT_EQ(statistical_top_k(x.data(), 8, 2, index.data(), shifted.data()), 2);
+  EXPECT_EQ(index[0], 2);
+  EXPECT_EQ(index[1], 6);
+  EXPECT_NEAR(shifted[0], 0.5322016, 1e-6);
+  EXPECT_NEAR(shifted[1], 1.5322016, 1e-6);
+}
+
+TEST(StatisticalTopK, SelectsNothingAmongEqualScoresOrWhereOneIsNotFinite) {
+  std::vector<std::int32_t> index(100);
+  std::vector<float> shifted(100);
+  std::vector<float> scores(100, 1.5F);
+  EXPECT_EQ(statistical_top_k(scores.data(), 100, 8, index.data(), shifted.data()), 0);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    scores = normal_values(100, 1);
+    scores[40] = bad;
+    EXPECT_EQ(statistical_top_k(scores.data(), 100, 8, index.data(), shifted.data()), 0);
+  }
+}
+
+TEST(Sparse, BadArgumentsAreRefused) {
+  ThreadPool pool(1);
+  SparseScratch scratch;
+  const auto bytes = random_weights(NumberFormat::f32, 8, 32, 1);
+  const auto deep = random_weights(NumberFormat::q4_k, 8, 256, 1);
+  const WeightMatrix w{NumberFormat::f32, bytes.data(), 8, 32}, fewer{NumberFormat::f32, bytes.data(), 7, 32};
+  const WeightMatrix unsupported{NumberFormat::q4_k, deep.data(), 8, 256};
+  std::vector<float> x(256), values(8), out(256);
+  const std::vector<std::int32_t> active{1, 3}, beyond{1, 8}, negative{-1, 2};
+  const std::vector<float> bias(5);
+  EXPECT_THROW(sparse_ffn({{}, {}, w}, beyond, values.data(), x.data(), out.data(), scratch, pool), InvalidArgument);
+  EXPECT_THROW(sparse_ffn({{}, {}, w}, negative, values.data(), x.data(), out.data(), scratch, pool), InvalidArgument);
+  EXPECT_THROW(sparse_ffn({fewer, {}, w}, active, values.data(), x.data(), out.data(), scratch, pool), InvalidArgument);
+  EXPECT_THROW(sparse_ffn({w, bias, w}, active, values.data(), x.data(), out.data(), scratch, pool), InvalidArgument);
+  EXPECT_THROW(sparse_ffn({{}, {}, unsupported}, active, values.data(), x.data(), out.data(), scratch, pool),
+               InvalidArgument);
+  EXPECT_THROW(sparse_ffn({{}, {}, {}}, active, values.data(), x.data(), out.data(), scratch, pool), InvalidArgument);
+  EXPECT_THROW(dot_rows(w, beyond, x.data(), {}, out.data(), pool), InvalidArgument);
+  EXPECT_THROW(dot_rows(w, active, x.data(), bias, out.data(), pool), InvalidArgument);
+  std::int32_t index[1];
+  EXPECT_THROW(statistical_top_k(x.data(), 0, 1, index, out.data()), InvalidArgument);
+  EXPECT_THROW(statistical_top_k(x.data(), 1, 0, index, out.data()), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace torpor
