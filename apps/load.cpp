@@ -53,10 +53,15 @@ std::unique_ptr<const Tokenizer> load_tokenizer_for(const Model& model, const Mo
   return tokenizer;
 }
 
-std::unique_ptr<RuleMask> load_plan_for(const Model& model, const fs::path& path, ThreadPool& pool) {
-  const SparsityPlan plan = read_plan(path);
+SparsityPlan read_plan_for(const Model& model, const fs::path& path) {
+  SparsityPlan plan = read_plan(path);
   if (const auto fits = plan_fits(plan, facts_of(model)); !fits) throw BadInput("{}: {}", path.string(), fits.reason());
+  return plan;
+}
+
+std::unique_ptr<RuleMask> load_plan_for(const Model& model, const fs::path& path, ThreadPool& pool) {
   std::vector<SelectionRule> rules;
+  const SparsityPlan plan = read_plan_for(model, path);
   for (const PlanLayer& layer : plan.layers) rules.push_back(layer.rule);
   return std::make_unique<RuleMask>(model, rules, pool);
 }

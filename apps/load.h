@@ -30,7 +30,9 @@ void add_activation_option(CLI::App& app, ModelOptions& options);
 /// Throws BadInput where there is none, and where it does not fit the model.
 std::unique_ptr<const Tokenizer> load_tokenizer_for(const Model& model, const ModelOptions& options);
 
-/// A plan made ready for this model. Throws BadInput: damaged, or made for another model (it says what differs).
+/// A plan for this model. Throws BadInput: damaged, or made for another model (it says what differs).
+SparsityPlan read_plan_for(const Model& model, const std::filesystem::path& plan);
+/// Its rules as a mask.
 std::unique_ptr<RuleMask> load_plan_for(const Model& model, const std::filesystem::path& plan, ThreadPool& pool);
 
 }  // namespace torpor::apps

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <iostream>
 #include <iterator>
+#include <optional>
 #include <vector>
 
 #include "apps/load.h"
@@ -16,11 +17,13 @@
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
+#include "core/base/progress.h"
 #include "core/base/thread_pool.h"
 #include "core/report/numbers.h"
 #include "core/text/unicode.h"
 #include "engine/decode/sampling.h"
 #include "engine/decode/session.h"
+#include "engine/decode/skipping.h"
 
 namespace torpor::apps {
 namespace {
@@ -32,7 +35,7 @@ struct RunOptions {
   ModelOptions model;
   std::string prompt;
   fs::path prompt_file, plan;
-  bool greedy = false, stats = false, no_prompt_echo = false;
+  bool greedy = false, stats = false, no_prompt_echo = false, dense = false, force = false;
   SamplingOptions sampling;
   std::int64_t max_tokens = 0;  // 0: until the context is full
 };
@@ -137,13 +140,78 @@ Generated generate(Session& session, const Tokenizer& tokenizer, const std::vect
   return made;
 }
 
+Skip skip_of(const RunOptions& options) {
+  return options.dense ? Skip::never : options.force ? Skip::always : Skip::where_it_pays;
+}
+
+/// What was skipped and what not, for machines; null where the model has nothing to skip and no plan was given.
+Json to_json(const Skipping& skipping, const Model& model) {
+  if (!skipping.ffn) return nullptr;
+  const SparseFfn& ffn = *skipping.ffn;
+  Json layers = Json::array();
+  for (std::size_t l = 0; l < ffn.counts().size(); ++l) {
+    const SparseLayerCount& count = ffn.counts()[l];
+    const auto tokens = static_cast<double>(count.tokens);
+    Json layer = {{"layer", l},
+                  {"skipped", ffn.skips(static_cast<int>(l))},
+                  {"reason", nullptr},
+                  {"density", nullptr},
+                  {"bytes_per_token", nullptr}};
+    if (count.tokens > 0) {
+      layer["density"] = static_cast<double>(count.active) / (tokens * model.config().d_ff);
+      layer["bytes_per_token"] = static_cast<double>(count.bytes) / tokens;
+    }
+    for (const DenseLayer& dense : skipping.dense)
+      if (dense.layer == static_cast<int>(l)) layer["reason"] = dense.reason;
+    layers.push_back(std::move(layer));
+  }
+  return {{"packed_bytes", ffn.weights().bytes()},
+          {"pack_seconds", ffn.weights().seconds()},
+          {"ffn_bytes_per_token", ffn.bytes_per_token()},
+          {"dense_ffn_bytes_per_token", ffn.dense_bytes_per_token()},
+          {"layers", std::move(layers)}};
+}
+
+/// The same for people.
+void tell_skipping(const Skipping& skipping, const Model& model) {
+  if (!skipping.ffn) return note(fmt::format("neurons   all computed: {}", skipping.reason));
+  const SparseFfn& ffn = *skipping.ffn;
+  if (!skipping.reason.empty()) {
+    note(fmt::format("neurons   all computed: {}", skipping.reason));
+  } else {
+    note(fmt::format("neurons   {} active; {} of {} of feed-forward weights read for a token",
+                     format_share(ffn.density()), format_bytes(ffn.bytes_per_token()),
+                     format_bytes(static_cast<double>(ffn.dense_bytes_per_token()))));
+    TextTable table({"layer", "active", "read for a token", ""});
+    for (std::size_t l = 0; l < ffn.counts().size(); ++l) {
+      const SparseLayerCount& count = ffn.counts()[l];
+      std::vector<std::string> row{std::to_string(l), "-", "-", ""};
+      if (count.tokens > 0) {
+        const auto tokens = static_cast<double>(count.tokens);
+        row[1] = format_share(static_cast<double>(count.active) / (tokens * model.config().d_ff));
+        row[2] = format_bytes(static_cast<double>(count.bytes) / tokens);
+      }
+      for (const DenseLayer& dense : skipping.dense)
+        if (dense.layer == static_cast<int>(l)) row[3] = "dense: " + dense.reason;
+      table.add(std::move(row));
+    }
+    std::string lines = table.text();
+    while (lines.ends_with('\n')) lines.pop_back();
+    note(lines);
+  }
+  note(fmt::format("packing   {} arranged by neuron in {}", format_bytes(static_cast<double>(ffn.weights().bytes())),
+                   format_seconds(ffn.weights().seconds())));
+}
+
 Json result_json(const Generated& made, const std::string& prompt, const RunOptions& options, const Model& model,
-                 const RuleMask* mask, int threads) {
+                 const Skipping& skipping, int threads) {
   const SamplingOptions& sampling = options.sampling;
   return {{"model", options.model.model.string()},
           {"model_fingerprint", model.fingerprint()},
           {"plan", options.plan.empty() ? Json(nullptr) : Json(options.plan.string())},
-          {"density", mask == nullptr ? Json(nullptr) : Json(mask->density())},
+          {"density", skipping.ffn && skipping.reason.empty() ? Json(skipping.ffn->density()) : Json(nullptr)},
+          {"skipping", to_json(skipping, model)},
+          {"dense_reason", skipping.reason.empty() ? Json(nullptr) : Json(skipping.reason)},
           {"prompt", prompt},
           {"text", made.text},
           {"prompt_tokens", made.prompt_tokens},
@@ -184,7 +252,10 @@ int run(std::span<const std::string> arguments) {
   add_integer_option(app, "--max-tokens", options.max_tokens, 1, INT32_MAX,
                      "Stop after so many tokens (when the context is full)");
   app.add_option("--plan", options.plan, "Skip what this plan of `torpor profile` says")->type_name("FILE");
-  app.add_flag("--stats", options.stats, "Tell times and rates on standard error");
+  CLI::Option* dense =
+      app.add_flag("--dense", options.dense, "Compute all neurons; what a plan leaves out is set to zero, not skipped");
+  app.add_flag("--force", options.force, "Skip also where it was measured not to pay on this machine")->excludes(dense);
+  app.add_flag("--stats", options.stats, "Tell times, rates and the active neurons of each layer on standard error");
 
   const std::string sampling = "Sampling";
   CLI::Option* greedy = app.add_flag("--greedy", options.greedy, "Always the most likely token (temperature 0)");
@@ -215,11 +286,16 @@ int run(std::span<const std::string> arguments) {
   const std::string given = prompt_of(options);
   ThreadPool pool(common.threads);
   Session session(model, pool);
-  std::unique_ptr<RuleMask> mask;
-  if (!options.plan.empty()) {
-    mask = load_plan_for(*model, options.plan, pool);
-    session.set_ffn_hook(mask->hook());
+  std::optional<SparsityPlan> plan;
+  if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);
+  Skipping skipping;
+  {
+    Progress progress("arranging the weights by neuron", model->config().n_layers, "layers",
+                      !common.quiet && !common.json);
+    skipping = prepare_skipping(model, plan ? &*plan : nullptr, skip_of(options), pool,
+                                [&](int layers) { progress.update(layers); });
   }
+  session.set_sparse_ffn(skipping.ffn);
 
   const Generated made = generate(session, *tokenizer, start_tokens(*tokenizer, *model, given), options, !common.json);
   if (!common.json && isatty(STDOUT_FILENO) != 0 && !made.text.ends_with('\n')) print("\n");
@@ -232,12 +308,10 @@ int run(std::span<const std::string> arguments) {
     note(fmt::format("weights   {}, {} parameters; {} threads",
                      format_bytes(static_cast<double>(model->weight_bytes())),
                      format_count(static_cast<double>(model->parameters())), pool.threads()));
-    if (mask)
-      note(fmt::format("neurons   {} computed under {}; they are masked, not yet skipped: no faster in this version",
-                       format_share(mask->density()), options.plan.string()));
+    tell_skipping(skipping, *model);
   }
   result.add_input({"model", options.model.model.string(), model->weight_bytes(), model->fingerprint()});
-  result.finish(result_json(made, given, options, *model, mask.get(), pool.threads()), pool.threads());
+  result.finish(result_json(made, given, options, *model, skipping, pool.threads()), pool.threads());
   return 0;
 }
 

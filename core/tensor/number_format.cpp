@@ -1,10 +1,13 @@
 #include "core/tensor/number_format.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "core/base/error.h"
 #include "core/tensor/convert.h"
+#include "core/tensor/half_float.h"
 
 namespace torpor {
 namespace {
@@ -19,6 +22,44 @@ constexpr NumberFormatTraits kTraits[] = {
     {"q4_k", 256, 144, false, true}, {"q6_k", 256, 210, false, true},
 };
 static_assert(std::size(kTraits) == static_cast<std::size_t>(NumberFormat::q6_k) + 1);
+
+constexpr std::size_t kBlock = 32;  // of q8_0 and q4_0
+
+void put_scale(float scale, std::byte* block) {
+  const std::uint16_t half = f16_from_f32(scale);
+  std::memcpy(block, &half, sizeof half);
+}
+
+/// As ggml does: the largest magnitude becomes 127. It rounds by the scale before that is rounded to f16.
+void quantise_q8_0(const float* x, std::byte* block) {
+  float largest = 0;
+  for (std::size_t i = 0; i < kBlock; ++i) largest = std::max(largest, std::fabs(x[i]));
+  const float scale = largest / 127;
+  const float inverse = scale > 0 ? 1 / scale : 0;
+  put_scale(scale, block);
+  for (std::size_t i = 0; i < kBlock; ++i)
+    block[2 + i] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(x[i] * inverse)));
+}
+
+/// As ggml does: the number of the largest magnitude becomes -8, its sign goes to the scale.
+void quantise_q4_0(const float* x, std::byte* block) {
+  float extreme = 0;
+  for (std::size_t i = 0; i < kBlock; ++i)
+    if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
+  const float scale = extreme / -8;
+  const float inverse = scale != 0 ? 1 / scale : 0;
+  put_scale(scale, block);
+  const auto nibble = [&](float v) { return std::min(15U, static_cast<unsigned>(v * inverse + 8.5F)); };
+  for (std::size_t i = 0; i < kBlock / 2; ++i)
+    block[2 + i] = static_cast<std::byte>(nibble(x[i]) | nibble(x[i + kBlock / 2]) << 4);
+}
+
+void quantise(std::span<const float> values, NumberFormat format, std::byte* destination) {
+  static_cast<void>(bytes_of(format, static_cast<std::int64_t>(values.size())));  // whole blocks only
+  const auto bytes = static_cast<std::size_t>(traits(format).block_bytes);
+  const auto block = format == NumberFormat::q8_0 ? quantise_q8_0 : quantise_q4_0;
+  for (std::size_t b = 0; b < values.size() / kBlock; ++b) block(values.data() + b * kBlock, destination + b * bytes);
+}
 
 }  // namespace
 
@@ -91,8 +132,11 @@ void from_f32(std::span<const float> values, NumberFormat format, std::byte* des
     case NumberFormat::bf16:
       convert::f32_to_bf16(values.data(), destination, values.size());
       return;
+    case NumberFormat::q8_0:
+    case NumberFormat::q4_0:
+      return quantise(values, format, destination);
     default:
-      throw InvalidArgument("[from_f32] expected f32, f16 or bf16, got {}", traits(format).name);
+      throw InvalidArgument("[from_f32] expected f32, f16, bf16, q8_0 or q4_0, got {}", traits(format).name);
   }
 }
 

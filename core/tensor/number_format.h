@@ -47,7 +47,8 @@ std::size_t bytes_of(NumberFormat format, std::int64_t values);
 /// integers. Thread-safe.
 void to_f32(NumberFormat format, const std::byte* source, std::span<float> values);
 
-/// Converts f32 to f32, f16 or bf16 (round to nearest even; NaN stays NaN). Throws InvalidArgument for other formats.
+/// Converts f32 to f32, f16 or bf16 (round to nearest even; NaN stays NaN), or to q8_0 or q4_0 (finite numbers, whole
+/// blocks; the bytes of ggml's reference quantiser). Throws InvalidArgument for other formats.
 void from_f32(std::span<const float> values, NumberFormat format, std::byte* destination);
 
 }  // namespace torpor

@@ -1,7 +1,6 @@
 #include "engine/decode/session.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -17,15 +16,6 @@ namespace {
 
 constexpr std::int64_t kSinkBytes = std::int64_t{32} << 20;  // logits handed to a sink at once
 constexpr std::int64_t kWorthThreads = 16384;  // values; below, waking the workers costs more than it saves
-
-bool all_finite(const float* values, std::int64_t n) {
-  std::uint32_t found = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
-    found |= static_cast<std::uint32_t>((bits & 0x7F800000U) == 0x7F800000U);
-  }
-  return found == 0;
-}
 
 std::int64_t checked_context(const Model& model, const SessionOptions& options) {
   const ModelConfig& config = model.config();
@@ -291,10 +281,12 @@ struct Session::State {
   }
 
   void feed_forward(int layer, const FfnWeights& weights, const float* in, float* out) {
+    if (sparse && rows == 1 && !hook && sparse->skips(layer)) return sparse->forward(layer, in, out, pool);
     if (config.spark.ffn())
       spark_neurons(weights, in);
     else
       dense_neurons(weights, in);
+    if (sparse) sparse->mask(layer, neurons.data(), rows, pool);
     if (hook) {
       const auto from = static_cast<std::size_t>(first), count = static_cast<std::size_t>(rows);
       hook({.layer = layer,
@@ -408,6 +400,7 @@ struct Session::State {
   KvCache cache;
   std::vector<float> frequencies;  // [pairs]
   FfnHook hook;
+  std::shared_ptr<SparseFfn> sparse;
 
   // The call's rows: which token, of which sequence, at which position.
   std::vector<TokenId> tokens;
@@ -453,6 +446,10 @@ void Session::truncate(int sequence, std::int64_t length) {
   if (length < 0 || length > held)
     throw InvalidArgument("[Session::truncate] expected a length from 0 to {}, got {}", held, length);
   state_->lengths[static_cast<std::size_t>(sequence)] = length;
+}
+
+void Session::set_sparse_ffn(std::shared_ptr<SparseFfn> ffn) {
+  state_->sparse = std::move(ffn);
 }
 
 void Session::set_ffn_hook(FfnHook hook) {

@@ -9,6 +9,7 @@
 
 #include "core/base/thread_pool.h"
 #include "core/text/tokenizer.h"
+#include "engine/decode/sparse_ffn.h"
 #include "engine/models/model.h"
 
 namespace torpor {
@@ -58,6 +59,10 @@ class Session {
   void truncate(int sequence, std::int64_t length);
 
   void set_ffn_hook(FfnHook hook);
+
+  /// From now on single rows (decode) skip what `ffn` says, and longer inputs are masked by its rules. While a hook is
+  /// set all neurons are computed, and masked. Null: dense again.
+  void set_sparse_ffn(std::shared_ptr<SparseFfn> ffn);
 
   /// Appends tokens to sequences (prefill: many for one; decode: one for each) and runs the model on them.
   /// The logits asked for are in the order of the input: [rows, vocab] f32, valid until the next call.

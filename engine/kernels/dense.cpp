@@ -1,6 +1,8 @@
 // The public face: arguments are checked here, before any work; the work is done in simd/ and many_rows.cpp.
 #include "engine/kernels/dense.h"
 
+#include <bit>
+
 #include "core/base/error.h"
 #include "engine/kernels/many_rows.h"
 #include "engine/kernels/simd/simd.h"
@@ -93,6 +95,14 @@ void add(float* x, const float* y, std::int64_t n) {
   check_count("add", n, x);
   check_count("add", n, y);
   if (n > 0) simd::add(x, y, n);
+}
+
+bool all_finite(const float* x, std::int64_t n) {
+  check_count("all_finite", n, x);
+  std::uint32_t found = 0;
+  for (std::int64_t i = 0; i < n; ++i)
+    found |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(x[i]) & 0x7F800000U) == 0x7F800000U);
+  return found == 0;
 }
 
 void soft_cap(float* x, std::int64_t n, float cap) {

@@ -55,6 +55,9 @@ void activate_gated(Activation activation, float* gate, const float* up, std::in
 /// x += y, n values.
 void add(float* x, const float* y, std::int64_t n);
 
+/// Whether none of the n values is NaN or infinite.
+bool all_finite(const float* x, std::int64_t n);
+
 /// x = cap * tanh(x / cap), n values (Gemma 2).
 void soft_cap(float* x, std::int64_t n, float cap);
 

@@ -1,5 +1,4 @@
-// The attention of the Spark Transformer (You et al. 2025, eq. 7; spark.md 2.2), on its reference path: plain loops,
-// the oracle of faster ones.
+// The attention and the activations of the Spark Transformer (You et al. 2025, eq. 4 to 7; spark.md 2).
 #pragma once
 
 #include "engine/kernels/dense.h"
@@ -23,6 +22,8 @@ struct SparkAttentionCounts {
 /// Arguments as attention() in dense.h; `predictor` < head_dim. For a query and head, with n visible keys:
 ///   s1_j = scale q[0:r].k_j[0:r]; kept: s1_j > mean + std Q(1 - k / n), all where n <= k, the first largest where
 ///   none; out = sum over kept j of softmax(s1)_j softplus(scale q[r:].k_j[r:]) v_j, the weights not normalised again.
+/// Of the keys that are not kept only the first r values are read, of their values nothing. The same bits on any number
+/// of threads.
 SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
                                      std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,
                                      float* out, ThreadPool& pool);

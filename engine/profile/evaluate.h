@@ -14,6 +14,7 @@
 #include "core/activity/selection.h"
 #include "core/base/thread_pool.h"
 #include "engine/decode/session.h"
+#include "engine/models/neuron_layers.h"
 #include "engine/profile/corpus.h"
 
 namespace torpor {
@@ -57,16 +58,6 @@ Evaluation evaluate(Session& session, ThreadPool& pool, std::span<const TextWind
 /// Runs the windows for what hooks see of them; no logits are made.
 void run_windows(Session& session, std::span<const TextWindow> windows,
                  const std::function<void(std::int64_t tokens)>& progress = {});
-
-/// Layer `index` of the model as core/activity sees it. with_rows: also its outgoing weights, a copy of neurons *
-/// d_model f32.
-NeuronLayer neuron_layer(const Model& model, int index, bool with_rows);
-
-/// For plans.
-ModelFacts facts_of(const Model& model);
-
-/// All layers without their rows: what masks need. Reads every down projection once; make it once for a model.
-std::vector<NeuronLayer> neuron_layers(const Model& model);
 
 /// Applies one rule a layer to activations: inactive entries become 0 and are counted. Owns its state; the hook shares
 /// it, so keep the mask where it is while a session uses its hook.

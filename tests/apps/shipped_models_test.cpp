@@ -19,7 +19,7 @@ class ShippedModel : public ::testing::TestWithParam<const char*> {
  protected:
   std::string folder() const { return (models() / GetParam()).string(); }
 };
-INSTANTIATE_TEST_SUITE_P(All, ShippedModel, ::testing::Values("relu2", "spark"),
+INSTANTIATE_TEST_SUITE_P(All, ShippedModel, ::testing::Values("relu2", "spark", "swiglu"),
                          [](const auto& one) { return std::string(one.param); });
 
 TEST_P(ShippedModel, IsSmallAndHasACardWithItsNumbers) {
@@ -46,6 +46,16 @@ TEST_P(ShippedModel, WritesWords) {
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, ::testing::StartsWith("She looked at him"));
   EXPECT_THAT(outcome.out, ::testing::ContainsRegex(" (and|the|to|of) ")) << outcome.out;
+}
+
+TEST_P(ShippedModel, WritesTheSameTextSkippingAndDense) {
+  const auto text = [&](const char* how) {
+    const Outcome outcome = torpor({"run", folder(), "--prompt", "She looked at him", "--temperature", "0.7", "--seed",
+                                    "3", "--max-tokens", "400", how});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return outcome.out;
+  };
+  EXPECT_EQ(text("--force"), text("--dense"));
 }
 
 /// Zero fraction on the held-out novel, the mean over the layers.

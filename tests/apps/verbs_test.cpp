@@ -226,6 +226,17 @@ TEST(Run, TellsRatesOnStandardErrorOnlyWhenAsked) {
   EXPECT_EQ(outcome.out, must({"run", tiny(), "--greedy", "--max-tokens", "5"}).out);
 }
 
+TEST(Run, TellsTheActiveNeuronsOfEachLayer) {
+  const Outcome outcome = must({"run", tiny(), "--greedy", "--max-tokens", "9", "--stats", "--force"});
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("active"), HasSubstr("read for a token"), HasSubstr("arranged by neuron")));
+  EXPECT_THAT(must({"run", tiny(), "--greedy", "--max-tokens", "9", "--stats", "--dense"}).err,
+              HasSubstr("all computed: all neurons were asked for"));
+}
+
+TEST(Run, RefusesDenseTogetherWithForce) {
+  EXPECT_EQ(torpor({"run", tiny(), "--dense", "--force"}).exit_code, 2);
+}
+
 TEST(Run, ReportsAFullStandardOutput) {
   Surroundings surroundings;
   surroundings.out_to = "/dev/full";
@@ -358,6 +369,30 @@ TEST_F(Profiled, GivesAPlanThatEvalAndRunApply) {
       must({"run", tiny(), "--greedy", "--max-tokens", "20", "--plan", results() / "plan.json", "--json"}).out);
   EXPECT_GT(run["density"].get<double>(), 0);
   EXPECT_LT(run["density"].get<double>(), 1);
+}
+
+TEST_F(Profiled, GivesAPlanWhoseNeuronsAreSkippedWithTheTextOfTheMask) {
+  const std::vector<std::string> base = {"run", tiny(),   "--greedy", "--max-tokens",
+                                         "40",  "--json", "--plan",   results() / "plan.json"};
+  const auto with = [&](const char* more) {
+    std::vector<std::string> arguments = base;
+    arguments.emplace_back(more);
+    return Json::parse(must(arguments).out);
+  };
+  const Json masked = with("--dense"), skipped = with("--force");
+  EXPECT_EQ(skipped["text"], masked["text"]);
+  EXPECT_TRUE(masked["density"].is_null());
+  EXPECT_THAT(masked["dense_reason"].get<std::string>(), HasSubstr("all neurons"));
+  EXPECT_TRUE(skipped["dense_reason"].is_null());
+  const Json& skipping = skipped["skipping"];
+  EXPECT_LT(skipping["ffn_bytes_per_token"].get<double>(), skipping["dense_ffn_bytes_per_token"].get<double>());
+  for (const Json& layer : skipping["layers"]) {
+    EXPECT_TRUE(layer["skipped"].get<bool>());
+    EXPECT_GT(layer["density"].get<double>(), 0);
+    EXPECT_LT(layer["density"].get<double>(), 1);
+  }
+  for (const Json& layer : masked["skipping"]["layers"])
+    EXPECT_THAT(layer["reason"].get<std::string>(), HasSubstr("all neurons"));
 }
 
 TEST_F(Profiled, IsTheSameAgainAndOnOtherThreads) {

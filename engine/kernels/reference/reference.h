@@ -1,8 +1,10 @@
-// The kernels of dense.h and sparse.h written to be read: plain loops, double accumulators, one thread. They are the
-// oracle of every faster kernel's test and of nothing else; the library itself never calls them. Shapes as there.
+// The kernels of dense.h, sparse.h and spark.h written to be read: plain loops, double accumulators, one thread. They
+// are the oracle of every faster kernel's test and of nothing else; the library itself never calls them. Shapes as
+// there.
 #pragma once
 
 #include "engine/kernels/dense.h"
+#include "engine/kernels/spark.h"
 #include "engine/kernels/sparse.h"
 
 namespace torpor::reference {
@@ -29,5 +31,9 @@ void attention(const AttentionShape& shape, const float* q, std::int64_t queries
 
 void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
                 float* out);
+
+SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
+                                     std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,
+                                     float* out);
 
 }  // namespace torpor::reference

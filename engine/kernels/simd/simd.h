@@ -1,9 +1,10 @@
-// The kernels of dense.h and sparse.h for every instruction set that the compiler offers (SSE4, AVX2, AVX-512, NEON),
-// chosen at run time by Highway. Internal: arguments were checked by dense.cpp and sparse.cpp. Shapes as there. All on
-// the calling thread unless they take a pool.
+// The kernels of dense.h, sparse.h and spark.h for every instruction set that the compiler offers (SSE4, AVX2, AVX-512,
+// NEON), chosen at run time by Highway. Internal: arguments were checked by dense.cpp, sparse.cpp and spark.cpp. Shapes
+// as there. All on the calling thread unless they take a pool.
 #pragma once
 
 #include "engine/kernels/dense.h"
+#include "engine/kernels/spark.h"
 #include "engine/kernels/sparse.h"
 
 namespace torpor::simd {
@@ -35,5 +36,10 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed);
 /// index, above: where the scores above `cut` are, and they. All arrays [n].
 std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above);
+
+// Of spark.h.
+SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
+                                     std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,
+                                     float* out, ThreadPool& pool);
 
 }  // namespace torpor::simd

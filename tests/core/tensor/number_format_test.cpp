@@ -218,6 +218,23 @@ TEST(NumberFormat, CountsBytesOfBlocks) {
   EXPECT_EQ(bytes_of(NumberFormat::q6_k, 0), 0U);
 }
 
+TEST(NumberFormat, BlocksAreRoundedAsGgmlDoes) {
+  const Json golden = read_json(testing::golden("tensor/conversions.json"));
+  std::vector<float> values(1 << 18);  // block_patterns() of make.py
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto bits = static_cast<std::uint32_t>(i * 2654435761U);
+    values[i] =
+        std::ldexp(static_cast<float>(static_cast<std::int32_t>(bits)), -31 + static_cast<int>(i / 32 % 11) - 5);
+  }
+  std::fill(values.end() - 32, values.end(), 0.0F);
+  for (const NumberFormat format : {NumberFormat::q8_0, NumberFormat::q4_0}) {
+    std::vector<std::byte> bytes(bytes_of(format, static_cast<std::int64_t>(values.size())));
+    from_f32(values, format, bytes.data());
+    EXPECT_EQ(crc32(bytes), golden[fmt::format("f32_to_{}_crc32", traits(format).name)].get<std::uint32_t>())
+        << traits(format).name;
+  }
+}
+
 TEST(NumberFormat, RefusesWhatItCannotDo) {
   float values[32] = {};
   std::byte bytes[128] = {};
@@ -228,7 +245,8 @@ TEST(NumberFormat, RefusesWhatItCannotDo) {
   EXPECT_THROW(to_f32(NumberFormat::i32, bytes, values), InvalidArgument);
   EXPECT_THROW(to_f32(NumberFormat::boolean, bytes, {}), InvalidArgument);
   EXPECT_THROW(to_f32(NumberFormat::q4_k, bytes, values), InvalidArgument);
-  EXPECT_THROW(from_f32(values, NumberFormat::q8_0, bytes), InvalidArgument);
+  EXPECT_THROW(from_f32(values, NumberFormat::q4_k, bytes), InvalidArgument);
+  EXPECT_THROW(from_f32(std::span(values).first(31), NumberFormat::q8_0, bytes), InvalidArgument);
   EXPECT_THROW(from_f32(values, NumberFormat::f64, bytes), InvalidArgument);
   EXPECT_NO_THROW(to_f32(NumberFormat::f16, nullptr, {}));
 }

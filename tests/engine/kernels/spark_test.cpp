@@ -7,6 +7,7 @@
 
 #include "core/activity/scores.h"
 #include "core/base/error.h"
+#include "engine/kernels/reference/reference.h"
 #include "kernel_test_support.h"
 #include "tests/test_support.h"
 
@@ -103,6 +104,36 @@ TEST(SparkAttention, FollowsItsFormulaForEveryContextWindowAndPredictor) {
         spark_attention(shape, q.data(), queries, first, keys.data(), values.data(), kStride, again.data(), two);
         EXPECT_EQ(out, again) << "the same bits on two threads";
       }
+}
+
+TEST(SparkAttention, AgreesWithTheReferenceForEveryInstructionSet) {
+  struct Case {
+    int heads, kv_heads, width, predictor;
+    std::int64_t active, queries, first, window;
+  };
+  for (const Case& c :
+       {Case{8, 4, 256, 128, 64, 3, 700, 0}, Case{4, 2, 64, 32, 64, 40, 300, 128}, Case{2, 1, 20, 7, 5, 9, 40, 0},
+        Case{3, 3, 33, 0, 10, 5, 90, 0}, Case{1, 1, 2, 1, 3, 4, 0, 0}}) {
+    const SparkAttentionShape shape{
+        {.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.width, .scale = 0.2F, .window = c.window},
+        c.predictor,
+        c.active};
+    const std::int64_t stride = c.kv_heads * c.width, all = c.first + c.queries;
+    const auto q = normal_values(c.queries * c.heads * c.width, 1), keys = normal_values(all * stride, 2),
+               values = normal_values(all * stride, 3);
+    std::vector<float> wanted(q.size()), got(q.size());
+    const auto counts = reference::spark_attention(shape, q.data(), c.queries, c.first, keys.data(), values.data(),
+                                                   stride, wanted.data());
+    testing::with_every_instruction_set([&](const std::string& set) {
+      ThreadPool pool(2);
+      const auto ours =
+          spark_attention(shape, q.data(), c.queries, c.first, keys.data(), values.data(), stride, got.data(), pool);
+      EXPECT_EQ(ours.kept, counts.kept) << set;
+      EXPECT_EQ(ours.most, counts.most) << set;
+      EXPECT_EQ(ours.empty_rows, counts.empty_rows) << set;
+      for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], 2e-5) << set << ", width " << c.width;
+    });
+  }
 }
 
 TEST(SparkAttention, ARowInWhichNothingIsAboveTheThresholdAttendsToItsLargestScore) {

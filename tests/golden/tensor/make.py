@@ -35,6 +35,15 @@ def f32_patterns():
     return np.concatenate([spread, half_ties, brain_ties])
 
 
+def block_patterns():
+    """2^18 numbers from -1 to 1, each block of 32 scaled by a power of two; the last block is zero."""
+    i = np.arange(1 << 18, dtype=np.uint64)
+    values = (i * 2654435761 % (1 << 32)).astype(np.uint32).view(np.int32).astype(np.float32) * np.float32(2.0**-31)
+    values = values.reshape(-1, 32) * np.exp2(np.arange((1 << 18) // 32) % 11 - 5).astype(np.float32)[:, None]
+    values[-1] = 0
+    return values.reshape(-1).astype(np.float32)
+
+
 def conversions():
     """What torch makes of all 16-bit patterns and of many f32 ones, as check sums."""
     every = torch.from_numpy(np.arange(1 << 16, dtype=np.uint16).view(np.int16).copy())
@@ -47,6 +56,8 @@ def conversions():
         narrow = values.to(dtype).view(torch.int16).numpy().copy()
         narrow[torch.isnan(values).numpy()] = 0
         result[f"f32_to_{name}_crc32"] = crc(narrow)
+    for name, kind in (("q8_0", Type.Q8_0), ("q4_0", Type.Q4_0)):
+        result[f"f32_to_{name}_crc32"] = crc(gguf.quants.quantize(block_patterns(), kind))
     (HERE / "conversions.json").write_text(json.dumps(result, indent=2) + "\n")
 
 

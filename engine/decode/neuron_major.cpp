@@ -1,0 +1,83 @@
+#include "engine/decode/neuron_major.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "core/base/error.h"
+#include "core/base/interrupt.h"
+#include "core/base/large_memory.h"
+
+namespace torpor {
+namespace {
+
+/// The format of the rows that a down projection becomes.
+NumberFormat row_format(NumberFormat format) {
+  if (traits(format).quantised) return NumberFormat::q8_0;
+  return format == NumberFormat::f64 ? NumberFormat::f32 : format;
+}
+
+/// rows[i] = column i of w, for the columns [begin, end), through f32: exact where the format stays.
+void turn(const WeightMatrix& w, NumberFormat format, std::int64_t begin, std::int64_t end, std::byte* rows) {
+  constexpr std::int64_t kBlock = 64;  // columns at once: 64 x d_model floats stay in the second-level cache
+  const auto row_bytes = static_cast<std::int64_t>(bytes_of(format, w.out));
+  // Blocks of a quantised row start where they start.
+  const std::int64_t step = std::max<std::int64_t>(1, traits(w.format).block_values);
+  std::vector<float> piece, turned(static_cast<std::size_t>(w.out * kBlock));
+  for (std::int64_t from = begin; from < end; from += kBlock) {
+    const std::int64_t count = std::min(kBlock, end - from);
+    const std::int64_t first = from / step * step;
+    const std::int64_t last = std::min(w.in, (from + count + step - 1) / step * step);
+    piece.resize(static_cast<std::size_t>(last - first));
+    for (std::int64_t o = 0; o < w.out; ++o) {
+      to_f32(w.format, w.row(o) + bytes_of(w.format, first), piece);
+      for (std::int64_t i = 0; i < count; ++i)
+        turned[static_cast<std::size_t>(i * w.out + o)] = piece[static_cast<std::size_t>(from - first + i)];
+    }
+    for (std::int64_t i = 0; i < count; ++i)
+      from_f32({turned.data() + i * w.out, static_cast<std::size_t>(w.out)}, format, rows + (from + i) * row_bytes);
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::shared_ptr<const Model>& model,
+                                                                   ThreadPool& pool, const Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  std::shared_ptr<NeuronMajorWeights> packed(new NeuronMajorWeights);
+  packed->model_ = model;
+  const auto allocate = [&](std::int64_t bytes, const char* what) {
+    auto memory = allocate_large(static_cast<std::size_t>(bytes), fmt::format("{} by neuron", what));
+    packed->owned_.push_back(memory);
+    packed->bytes_ += bytes;
+    return memory.get();
+  };
+  for (const LayerWeights& layer : model->layers()) {
+    check_interrupt();
+    const FfnWeights& ffn = layer.ffn;
+    const NumberFormat format = row_format(ffn.down.format);
+    if (traits(format).quantised && ffn.down.out % traits(format).block_values != 0)
+      throw BadInput(
+          "{}: expected a model width that is a multiple of {} to arrange {} weights by neuron, found {}. Run it "
+          "without skipping",
+          model->path().string(), traits(format).block_values, traits(ffn.down.format).name, ffn.down.out);
+    NeuronMajorLayer by_neuron{ffn.gate, ffn.up, {format, nullptr, ffn.down.in, ffn.down.out}};
+    std::byte* const down = allocate(by_neuron.down.row_bytes() * ffn.down.in, "the down projections");
+    by_neuron.down.data = down;
+    pool.parallel_for(ffn.down.in, 64, [&](long begin, long end, int) { turn(ffn.down, format, begin, end, down); });
+    if (!ffn.gate.empty()) {
+      const std::int64_t bytes = ffn.up.row_bytes() * ffn.up.out;
+      std::byte* const up = allocate(bytes, "the up projections");
+      by_neuron.up.data = up;
+      pool.parallel_for(bytes, 1 << 20, [&](long begin, long end, int) {
+        std::memcpy(up + begin, ffn.up.data + begin, static_cast<std::size_t>(end - begin));
+      });
+    }
+    packed->layers_.push_back(by_neuron);
+    if (progress) progress(static_cast<int>(packed->layers_.size()));
+  }
+  packed->seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return packed;
+}
+
+}  // namespace torpor

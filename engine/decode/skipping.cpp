@@ -1,0 +1,58 @@
+#include "engine/decode/skipping.h"
+
+#include "core/base/error.h"
+
+namespace torpor {
+namespace {
+
+// Exact zeros of a model that no plan describes: what ReLU models have is between 3 and 15 %, and a layer where
+// skipping does not pay at this density hardly has a density where it does.
+constexpr double kUnknownDensity = 0.1;
+
+double expected_density(const ModelConfig& config, const SparsityPlan* plan, std::size_t layer) {
+  if (plan != nullptr) return plan->layers[layer].density;
+  if (config.spark.ffn()) return static_cast<double>(config.spark.ffn_active) / config.d_ff;
+  return kUnknownDensity;
+}
+
+}  // namespace
+
+Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const SparsityPlan* plan, Skip skip,
+                          ThreadPool& pool, const NeuronMajorWeights::Progress& progress) {
+  const ModelConfig& config = model->config();
+  Skipping result;
+  if (plan == nullptr) {
+    result.reason = skip == Skip::never ? "all neurons were asked for" : why_not_skippable(config);
+    if (!result.reason.empty()) return result;
+  }
+  std::vector<SelectionRule> rules;
+  if (plan != nullptr)
+    for (const PlanLayer& layer : plan->layers) rules.push_back(layer.rule);
+  const auto weights = NeuronMajorWeights::pack(model, pool, progress);
+  result.ffn = std::make_shared<SparseFfn>(model, weights, rules);
+  if (skip == Skip::where_it_pays) result.cost = measure_ffn_cost(*model, *weights, pool);
+  int dense = 0;
+  for (int l = 0; l < config.n_layers; ++l) {
+    const auto at = static_cast<std::size_t>(l);
+    const double density = expected_density(config, plan, at);
+    std::string reason;
+    if (skip == Skip::never) {
+      reason = "all neurons were asked for";
+    } else if (skip == Skip::where_it_pays && result.cost->sparse(density) > result.cost->dense) {
+      const double limit = result.cost->break_even();
+      reason = limit <= 0
+                   ? fmt::format("skipping takes longer here, {:.0f} us with no neuron active against {:.0f} us dense",
+                                 result.cost->fixed * 1e6, result.cost->dense * 1e6)
+                   : fmt::format("{:.1f} % of its neurons are active, skipping pays below {:.1f} %", 100 * density,
+                                 100 * limit);
+    }
+    result.ffn->set_skips(l, reason.empty());
+    if (reason.empty()) continue;
+    result.dense.push_back({l, reason});
+    ++dense;
+  }
+  if (dense == config.n_layers) result.reason = result.dense.front().reason;
+  return result;
+}
+
+}  // namespace torpor

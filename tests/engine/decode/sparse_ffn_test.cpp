@@ -1,0 +1,184 @@
+// Skipping changes nothing: the same logits and the same text as with all neurons computed and the inactive ones set to
+// zero, for every kind of layer and rule.
+#include "engine/decode/sparse_ffn.h"
+
+#include <limits>
+
+#include "core/base/error.h"
+#include "engine/decode/session.h"
+#include "engine/models/neuron_layers.h"
+#include "tests/engine/decode/golden_model.h"
+
+namespace torpor {
+namespace {
+
+using testing::copy;
+using testing::expected_of;
+using testing::golden;
+using testing::relative_difference;
+
+constexpr double kSelf = 2e-5;  // other orders of sums
+
+std::shared_ptr<const Model> load(const std::string& name) {
+  LoadOptions options;
+  if (name == "llama_ungated") options.activation_override = "relu2";
+  return Model::load(
+      name.starts_with("models/") ? std::filesystem::path(TORPOR_SOURCE_DIR) / name : golden("models/" + name),
+      options);
+}
+
+std::shared_ptr<SparseFfn> sparse_ffn_of(const std::shared_ptr<const Model>& model, ThreadPool& pool,
+                                         const std::vector<SelectionRule>& rules = {}) {
+  return std::make_shared<SparseFfn>(model, NeuronMajorWeights::pack(model, pool), rules);
+}
+
+std::vector<SelectionRule> same_rule(const Model& model, const SelectionRule& rule) {
+  return std::vector<SelectionRule>(model.layers().size(), rule);
+}
+
+class Decoded : public ::testing::TestWithParam<const char*> {
+ protected:
+  std::shared_ptr<const Model> model = load(GetParam());
+  std::vector<TokenId> ids = expected_of(GetParam()).ids;
+  ThreadPool pool{2};
+
+  /// Logits of every position, token by token.
+  std::vector<float> decode(Session& session) const {
+    std::vector<float> all;
+    for (const TokenId id : ids) {
+      const auto logits = session.forward({&id, 1});
+      all.insert(all.end(), logits.begin(), logits.end());
+    }
+    return all;
+  }
+
+  void expect_as_masked(const std::vector<SelectionRule>& rules) {
+    Session masked(model, pool);
+    std::vector<RowSelector> selectors;
+    for (std::size_t l = 0; l < rules.size(); ++l)
+      selectors.emplace_back(rules[l], neuron_layer(*model, static_cast<int>(l), false));
+    std::int64_t active = 0;
+    if (!selectors.empty())
+      masked.set_ffn_hook([&](const FfnActivations& a) {
+        for (std::int64_t r = 0; r < a.rows; ++r)
+          active += selectors[static_cast<std::size_t>(a.layer)].keep_active(
+              {a.values + r * a.neurons, static_cast<std::size_t>(a.neurons)});
+      });
+    const auto wanted = decode(masked);
+    Session session(model, pool);
+    const auto ffn = sparse_ffn_of(model, pool, rules);
+    session.set_sparse_ffn(ffn);
+    EXPECT_LT(relative_difference(decode(session), wanted), kSelf);
+    EXPECT_EQ(ffn->counts()[0].tokens, static_cast<std::int64_t>(ids.size()));
+    if (selectors.empty()) return;
+    std::int64_t counted = 0;
+    for (const SparseLayerCount& count : ffn->counts()) counted += count.active;
+    EXPECT_EQ(counted, active);
+    // A longer input is masked the same way.
+    session.clear(0);
+    masked.clear(0);
+    const auto prefill = copy(masked.forward(ids, Logits::all));
+    EXPECT_LT(relative_difference(session.forward(ids, Logits::all), prefill), kSelf);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(All, Decoded, ::testing::ValuesIn(testing::kGoldenModels),
+                         [](const auto& model) { return std::string(model.param); });
+
+TEST_P(Decoded, ExactZerosAreSkippedWithoutEffect) {
+  if (!why_not_skippable(model->config()).empty()) {
+    EXPECT_THROW(sparse_ffn_of(model, pool), InvalidArgument);
+    return;
+  }
+  expect_as_masked({});
+}
+
+TEST_P(Decoded, RulesAreSkippedAsTheyAreMasked) {
+  for (const SelectionRule& rule : {SelectionRule(OutputThreshold{0.01F}), SelectionRule(ActivationThreshold{0.02F}),
+                                    SelectionRule(LayerThreshold{0.05F, 0.5F}), SelectionRule(TopK{7}),
+                                    SelectionRule(StatisticalTopK{9}), SelectionRule(ExactZeros{})}) {
+    SCOPED_TRACE(describe(rule));
+    expect_as_masked(same_rule(*model, rule));
+  }
+}
+
+TEST_P(Decoded, EveryThreadCountGivesTheSameBits) {
+  const auto rules = same_rule(*model, OutputThreshold{0.005F});
+  std::vector<float> wanted;
+  for (const int threads : {1, 2, 3, 4, 8}) {
+    ThreadPool some(threads);
+    Session session(model, some);
+    session.set_sparse_ffn(sparse_ffn_of(model, some, rules));
+    const auto got = decode(session);
+    if (wanted.empty()) wanted = got;
+    ASSERT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0) << threads;
+  }
+}
+
+/// Greedy text of n tokens.
+std::vector<TokenId> greedy(Session& session, TokenId first, int n) {
+  std::vector<TokenId> text{first};
+  for (int i = 0; i < n; ++i) {
+    const auto logits = session.forward({&text.back(), 1});
+    text.push_back(static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+  }
+  return text;
+}
+
+class Shipped : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(All, Shipped, ::testing::Values("models/relu2", "models/spark"),
+                         [](const auto& model) { return std::string(model.param).substr(7); });
+
+TEST_P(Shipped, WritesTheSameThousandTokensSkippingAndDense) {
+  const auto model = load(GetParam());
+  ThreadPool pool(2);
+  for (const TokenId first : {5, 400}) {
+    Session dense(model, pool, {.context = 512}), sparse(model, pool, {.context = 512});
+    const auto ffn = sparse_ffn_of(model, pool);
+    sparse.set_sparse_ffn(ffn);
+    ASSERT_EQ(greedy(sparse, first, 500), greedy(dense, first, 500));
+    EXPECT_GT(ffn->density(), 0.02);
+    EXPECT_LT(ffn->density(), 0.3);  // texts that start from anything are unlike novels
+    EXPECT_LT(ffn->bytes_per_token(), 0.7 * static_cast<double>(ffn->dense_bytes_per_token()));
+  }
+}
+
+TEST(SparseFfn, StopsAtNumbersThatAreNotFiniteAndNamesTheLayer) {
+  const auto model = load("arcee");
+  ThreadPool pool(1);
+  const auto ffn = sparse_ffn_of(model, pool);
+  std::vector<float> in(static_cast<std::size_t>(model->config().d_model), 1.0F), out(in.size());
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    in[3] = bad;
+    EXPECT_THAT([&] { ffn->forward(1, in.data(), out.data(), pool); },
+                ::testing::ThrowsMessage<BadInput>(::testing::HasSubstr("feed-forward layer 1")));
+  }
+}
+
+TEST(SparseFfn, RefusesRulesThatDoNotFit) {
+  const auto model = load("arcee");
+  ThreadPool pool(1);
+  EXPECT_THROW(sparse_ffn_of(model, pool, {ExactZeros{}}), InvalidArgument);  // one rule, more layers
+  EXPECT_THROW(sparse_ffn_of(model, pool, same_rule(*model, TopK{100000})), Error);
+  EXPECT_THROW(sparse_ffn_of(model, pool, same_rule(*model, Predictor{"x"})), BadInput);
+}
+
+TEST(NeuronMajorWeights, HoldsTheColumnsOfDown) {
+  for (const char* name : {"llama_silu", "arcee", "models/relu2", "gpt2"}) {
+    const auto model = load(name);
+    ThreadPool pool(2);
+    int reported = 0;
+    const auto weights = NeuronMajorWeights::pack(model, pool, [&](int layers) { reported = layers; });
+    EXPECT_EQ(reported, model->config().n_layers);
+    EXPECT_GT(weights->bytes(), 0);
+    for (int l = 0; l < model->config().n_layers; ++l) {
+      const WeightMatrix& down = weights->layers()[static_cast<std::size_t>(l)].down;
+      const auto wanted = model->outgoing_rows(l);
+      std::vector<float> rows(wanted.size());
+      to_f32(down.format, down.data, rows);
+      ASSERT_EQ(rows, wanted) << name << ", layer " << l;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace torpor
