@@ -29,7 +29,9 @@ constexpr std::array kVerbs = {
          profile},
     Verb{"inspect", "MODEL", "what is in a model, and which of its neurons could be skipped", inspect},
     Verb{"eval", "MODEL --text FILE", "loss and perplexity on a text, with and without a plan", eval},
-    Verb{"run", "MODEL", "write text with a model, with and without a plan", run},
+    Verb{"run", "MODEL", "write text with a model, skipping its inactive neurons", run},
+    Verb{"bench", "MODEL|--shape SHAPE", "how fast a model decodes here, dense and skipping, beside what memory allows",
+         bench},
 };
 
 std::string help() {

@@ -15,6 +15,7 @@ int profile(std::span<const std::string> arguments);
 int inspect(std::span<const std::string> arguments);
 int eval(std::span<const std::string> arguments);
 int run(std::span<const std::string> arguments);
+int bench(std::span<const std::string> arguments);
 
 /// Of the program torpor-lab.
 int train(std::span<const std::string> arguments);

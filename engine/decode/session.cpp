@@ -1,12 +1,14 @@
 #include "engine/decode/session.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
+#include "core/base/random.h"
 #include "engine/decode/kv_cache.h"
 #include "engine/decode/rope.h"
 #include "engine/kernels/spark.h"
@@ -16,6 +18,20 @@ namespace {
 
 constexpr std::int64_t kSinkBytes = std::int64_t{32} << 20;  // logits handed to a sink at once
 constexpr std::int64_t kWorthThreads = 16384;  // values; below, waking the workers costs more than it saves
+
+/// Adds the seconds that it lives.
+class Timer {
+ public:
+  explicit Timer(double& seconds) : seconds_(seconds), start_(Clock::now()) {}
+  ~Timer() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& seconds_;
+  Clock::time_point start_;
+};
 
 std::int64_t checked_context(const Model& model, const SessionOptions& options) {
   const ModelConfig& config = model.config();
@@ -187,9 +203,19 @@ struct Session::State {
   }
 
   void attend(int layer, const AttentionWeights& weights, const float* in, float* out) {
-    linear(weights.query, in, rows, weights.query_bias, queries.data(), pool);
-    linear(weights.key, in, rows, weights.key_bias, new_keys.data(), pool);
-    linear(weights.value, in, rows, weights.value_bias, new_values.data(), pool);
+    {
+      const Timer timer(times.projections);
+      linear(weights.query, in, rows, weights.query_bias, queries.data(), pool);
+      linear(weights.key, in, rows, weights.key_bias, new_keys.data(), pool);
+      linear(weights.value, in, rows, weights.value_bias, new_values.data(), pool);
+    }
+    attend_to_cache(layer);
+    const Timer timer(times.projections);
+    linear(weights.output, mixed.data(), rows, weights.output_bias, out, pool);
+  }
+
+  void attend_to_cache(int layer) {
+    const Timer timer(times.attention);
     if (!frequencies.empty()) turn();
 
     AttentionShape shape{.heads = config.n_heads,
@@ -213,13 +239,17 @@ struct Session::State {
       const float* const q = queries.data() + begin * config.query_width();
       float* const to = mixed.data() + begin * config.query_width();
       if (config.spark.attention())
-        spark_attention({shape, config.spark.attention_predictor, config.spark.attention_active}, q, end - begin, start,
-                        keys, values, kv_width, to, pool);
+        count(spark_attention({shape, config.spark.attention_predictor, config.spark.attention_active}, q, end - begin,
+                              start, keys, values, kv_width, to, pool));
       else
         attention(shape, q, end - begin, start, keys, values, kv_width, to, pool);
       begin = end;
     }
-    linear(weights.output, mixed.data(), rows, weights.output_bias, out, pool);
+  }
+
+  void count(const SparkAttentionCounts& counts) {
+    times.attended += counts.kept;
+    times.attention_rows += counts.rows;
   }
 
   void turn() {
@@ -281,6 +311,7 @@ struct Session::State {
   }
 
   void feed_forward(int layer, const FfnWeights& weights, const float* in, float* out) {
+    const Timer timer(times.ffn);
     if (sparse && rows == 1 && !hook && sparse->skips(layer)) return sparse->forward(layer, in, out, pool);
     if (config.spark.ffn())
       spark_neurons(weights, in);
@@ -303,6 +334,7 @@ struct Session::State {
 
   /// Rows of x from `from` on to logits: [which.size(), vocab]. Overwrites them. `which`: the input rows that they are.
   void project(std::int64_t from, std::span<const std::int64_t> which, float* to) {
+    const Timer timer(times.unembedding);
     const std::int64_t d = config.d_model;
     const auto count = static_cast<std::int64_t>(which.size());
     float* hidden = x.data() + from * d;
@@ -347,6 +379,7 @@ struct Session::State {
   }
 
   std::span<const float> run(std::span<const SequenceTokens> batch, Logits wanted, const LogitsSink* sink) {
+    const Timer timer(times.all);
     accept(batch);
     const auto total = static_cast<std::int64_t>(tokens.size());
     const auto answers = wanted == Logits::last  ? static_cast<std::int64_t>(last_rows.size())
@@ -401,6 +434,7 @@ struct Session::State {
   std::vector<float> frequencies;  // [pairs]
   FfnHook hook;
   std::shared_ptr<SparseFfn> sparse;
+  PartTimes times;
 
   // The call's rows: which token, of which sequence, at which position.
   std::vector<TokenId> tokens;
@@ -446,6 +480,32 @@ void Session::truncate(int sequence, std::int64_t length) {
   if (length < 0 || length > held)
     throw InvalidArgument("[Session::truncate] expected a length from 0 to {}, got {}", held, length);
   state_->lengths[static_cast<std::size_t>(sequence)] = length;
+}
+
+const PartTimes& Session::times() const {
+  return state_->times;
+}
+
+void Session::reset_times() {
+  state_->times = {};
+}
+
+void Session::draw_cache(int sequence, std::int64_t length, std::uint64_t seed) {
+  State& state = *state_;
+  state.check_sequence(sequence, "draw_cache");
+  if (length < 0 || length > state.context)
+    throw InvalidArgument("[Session::draw_cache] expected a length from 0 to {}, got {}", state.context, length);
+  // Numbers of a table, from another place in it for each row: a large cache is filled in a moment.
+  Random random(seed);
+  std::vector<float> drawn(static_cast<std::size_t>(state.cache.kv_width()) + 65536);
+  for (float& v : drawn) v = static_cast<float>(random.normal());
+  const auto row = static_cast<std::size_t>(state.cache.kv_width());
+  for (int layer = 0; layer < state.config.n_layers; ++layer)
+    for (float* table : {state.cache.keys(layer, sequence), state.cache.values(layer, sequence)})
+      for (std::int64_t p = 0; p < length; ++p)
+        std::copy_n(drawn.begin() + static_cast<std::ptrdiff_t>(random.below(65536)), row,
+                    table + p * state.cache.kv_width());
+  state.lengths[static_cast<std::size_t>(sequence)] = length;
 }
 
 void Session::set_sparse_ffn(std::shared_ptr<SparseFfn> ffn) {

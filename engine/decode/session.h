@@ -42,6 +42,16 @@ struct SequenceTokens {
 
 enum class Logits : std::uint8_t { none, last, all };
 
+/// Seconds spent since the last reset, by part, and what Spark's attention kept.
+struct PartTimes {
+  double projections = 0;  // query, key, value, output
+  double attention = 0;    // the cache: rotation, scores, sums
+  double ffn = 0;
+  double unembedding = 0;                         // final norm and logits
+  double all = 0;                                 // the calls of forward(), the above included
+  std::int64_t attended = 0, attention_rows = 0;  // keys kept and queries times heads (Spark attention only)
+};
+
 /// Owns the cache. One thread at a time; the weights are shared. `pool` must outlive it and is used only inside calls.
 class Session {
  public:
@@ -63,6 +73,13 @@ class Session {
   /// From now on single rows (decode) skip what `ffn` says, and longer inputs are masked by its rules. While a hook is
   /// set all neurons are computed, and masked. Null: dense again.
   void set_sparse_ffn(std::shared_ptr<SparseFfn> ffn);
+
+  const PartTimes& times() const;
+  void reset_times();
+
+  /// For measuring: as if the sequence had read `length` tokens, whose keys and values are drawn (normal, of size 1).
+  /// Throws InvalidArgument: sequence unknown, context exceeded.
+  void draw_cache(int sequence, std::int64_t length, std::uint64_t seed);
 
   /// Appends tokens to sequences (prefill: many for one; decode: one for each) and runs the model on them.
   /// The logits asked for are in the order of the input: [rows, vocab] f32, valid until the next call.

@@ -237,6 +237,39 @@ TEST(Run, RefusesDenseTogetherWithForce) {
   EXPECT_EQ(torpor({"run", tiny(), "--dense", "--force"}).exit_code, 2);
 }
 
+TEST(Bench, MeasuresRandomWeightsOfAShape) {
+  const Json json = Json::parse(
+      must({"bench", "--shape", "128,512,2,256", "--rounds", "2", "--tokens", "3", "--context", "5", "--json"}).out);
+  EXPECT_EQ(json["shape"], "128,512,2,256");
+  EXPECT_EQ(json["rounds"], 2);
+  for (const char* side : {"dense", "sparse"}) {
+    EXPECT_GT(json[side]["tokens_per_second"]["median"].get<double>(), 0);
+    EXPECT_GT(json[side]["read_bandwidth_gb_per_s"]["median"].get<double>(), 0);
+  }
+  EXPECT_LT(json["sparse"]["bytes_per_token"].get<double>(), json["dense"]["bytes_per_token"].get<double>());
+  EXPECT_GT(json["speedup_byte_limit"].get<double>(), 1);
+  EXPECT_NEAR(json["share_of_byte_limit"].get<double>(),
+              json["speedup"]["median"].get<double>() / json["speedup_byte_limit"].get<double>(), 1e-9);
+}
+
+TEST(Bench, MeasuresAModelForPeopleAndSaysWhyNothingIsSkipped) {
+  expect_for_people(must({"bench", tiny(), "--rounds", "1", "--tokens", "2", "--context", "4"}).out, {tiny()});
+  EXPECT_THAT(must({"bench", tiny(), "--rounds", "1", "--tokens", "2", "--context", "4", "--dense"}).out,
+              HasSubstr("nothing is skipped: --dense"));
+}
+
+TEST(Bench, RefusesWhatMakesNoSense) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"bench"},
+                                             {"bench", tiny(), "--shape", "gemma2-2b"},
+                                             {"bench", "--shape", "gemma7"},
+                                             {"bench", "--shape", "128,512,2", "--type", "q3"},
+                                             {"bench", "--shape", "128,512,2", "--plan", "plan.json"},
+                                             {"bench", "--shape", "128,512,2", "--density", "2"},
+                                             {"bench", tiny(), "--context", "1000000"}})
+    EXPECT_EQ(torpor(arguments).exit_code, 2) << arguments.back();
+}
+
 TEST(Run, ReportsAFullStandardOutput) {
   Surroundings surroundings;
   surroundings.out_to = "/dev/full";

@@ -1,0 +1,167 @@
+// torpor bench: how fast a model decodes here, dense and skipping in turn, and how far that is from what memory allows.
+#include <algorithm>
+#include <optional>
+
+#include "apps/load.h"
+#include "apps/options.h"
+#include "apps/result.h"
+#include "apps/terminal.h"
+#include "apps/verb.h"
+#include "core/base/error.h"
+#include "core/base/progress.h"
+#include "core/report/numbers.h"
+#include "engine/bench/decode_bench.h"
+#include "engine/bench/random_model.h"
+
+namespace torpor::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct BenchOptions {
+  ModelOptions model;
+  std::string shape, type = "bf16";
+  fs::path plan;
+  double density = 0.08;
+  bool dense = false;
+  DecodeBenchOptions decode;
+};
+
+NumberFormat format_of(const std::string& type) {
+  if (type == "bf16") return NumberFormat::bf16;
+  if (type == "f32") return NumberFormat::f32;
+  if (type == "q8") return NumberFormat::q8_0;
+  if (type == "q4") return NumberFormat::q4_0;
+  throw UsageError("expected a --type of bf16, f32, q8 or q4, got \"{}\"", type);
+}
+
+std::string milliseconds(double value) {
+  return format_number(value, 3);
+}
+
+std::string spread_text(const Json& spread, int digits) {
+  return fmt::format("{} ({} to {})", format_number(spread["median"].get<double>(), digits),
+                     format_number(spread["min"].get<double>(), digits),
+                     format_number(spread["max"].get<double>(), digits));
+}
+
+std::string share_text(const Json& spread) {
+  return fmt::format("{} ({} to {})", format_share(spread["median"].get<double>()),
+                     format_share(spread["min"].get<double>()), format_share(spread["max"].get<double>()));
+}
+
+void add_side(TextTable& rates, TextTable& parts, const std::string& name, const Json& side) {
+  rates.add({name, spread_text(side["tokens_per_second"], 3), format_bytes(side["bytes_per_token"].get<double>()),
+             spread_text(side["gb_per_s"], 3), share_text(side["share_of_bandwidth"])});
+  const Json& times = side["milliseconds_per_token_by_part"];
+  std::vector<std::string> row{name, milliseconds(side["milliseconds_per_token"].get<double>())};
+  for (const char* part : {"ffn", "attention", "projections", "unembedding", "rest"})
+    row.push_back(milliseconds(times[part].get<double>()));
+  parts.add(std::move(row));
+}
+
+void tell(const Json& json, const Skipping& skipping) {
+  TextTable rates({"", "tokens/s, median (min to max)", "read", "GB/s", "of what reading reaches"});
+  TextTable parts({"ms a token", "all", "FFN", "attention", "projections", "unembedding", "rest"});
+  add_side(rates, parts, "dense", json["dense"]);
+  if (!json["sparse"].is_null()) add_side(rates, parts, "skipping", json["sparse"]);
+  print(rates.text() + "\n" + parts.text() + "\n");
+  if (json["sparse"].is_null()) return print(fmt::format("  nothing is skipped: {}\n", skipping.reason));
+  const Json& speedup = json["speedup"];
+  print(fmt::format(
+      "  {}x as fast ({} to {}) with {} of the neurons active;\n  the bytes allow {}x: {} of that is reached\n",
+      format_number(speedup["median"].get<double>(), 3), format_number(speedup["min"].get<double>(), 3),
+      format_number(speedup["max"].get<double>(), 3), format_share(json["sparse"]["density"].get<double>()),
+      format_number(json["speedup_byte_limit"].get<double>(), 3),
+      format_share(json["share_of_byte_limit"].get<double>())));
+}
+
+}  // namespace
+
+int bench(std::span<const std::string> arguments) {
+  BenchOptions options;
+  VerbOptions verb(
+      "bench",
+      "How fast a model decodes on this machine: dense and skipping inactive neurons, in turn, with the bytes "
+      "of a token and the share of the read bandwidth that was measured beside it.",
+      "MODEL|--shape SHAPE [options]",
+      {"torpor bench models/relu2 --plan results/plan.json", "torpor bench --shape gemma2-2b-spark",
+       "torpor bench --shape 2304,9216,24 --type q8 --density 0.05 --json"});
+  CLI::App& app = verb.app();
+  add_model_options(app, options.model, false);
+  app.add_option("--shape", options.shape,
+                 "Random weights of gemma2-2b, gemma2-2b-spark, nemotron-4b, llama2-7b or D,FF,LAYERS[,VOCABULARY]")
+      ->type_name("SHAPE");
+  app.add_option("--type", options.type, "Format of random weights: bf16, f32, q8 or q4 (bf16)")->type_name("TYPE");
+  add_number_option(app, "--density", options.density, "Share of a ReLU² shape's neurons that are active (0.08)");
+  app.add_option("--plan", options.plan, "Skip what this plan of `torpor profile` says")->type_name("FILE");
+  app.add_flag("--dense", options.dense, "Measure the dense model only");
+  add_integer_option(app, "--context", options.decode.context, 0, INT32_MAX,
+                     "Positions in the cache when a round begins, with drawn keys and values (256)");
+  add_integer_option(app, "--tokens", options.decode.tokens, 1, 1 << 20, "Tokens of a round (16)");
+  add_integer_option(app, "--rounds", options.decode.rounds, 1, 1 << 20, "Rounds of each side, taken in turn (7)");
+  if (!verb.parse(arguments)) return 0;
+  const CommonOptions& common = verb.common();
+  options.decode.seed = common.seed;
+  if (options.model.model.empty() == options.shape.empty())
+    throw UsageError("expected a MODEL or a --shape. See: torpor bench --help");
+  if (!options.shape.empty() && !options.plan.empty())
+    throw UsageError("expected a --plan for a MODEL: random weights have no plan. --density says what is active");
+  const NumberFormat format = format_of(options.type);
+  Result result("bench", arguments, common);
+  const bool show = !common.quiet && !common.json;
+
+  ThreadPool pool(common.threads);
+  std::shared_ptr<const Model> model;
+  if (options.shape.empty()) {
+    model = Model::load(options.model.model, options.model.load());
+  } else {
+    try {
+      model = random_model(shape_config(options.shape, options.density), format, common.seed, pool);
+    } catch (const InvalidArgument& error) {
+      throw UsageError("{}", error.what());
+    }
+  }
+  const std::int64_t longest = options.decode.context + options.decode.tokens;
+  if (longest > model->config().context_length)
+    throw UsageError("expected --context and --tokens up to the model's context of {} together, got {}",
+                     model->config().context_length, longest);
+  std::optional<SparsityPlan> plan;
+  if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);
+  Skipping skipping;
+  skipping.reason = "--dense";
+  if (!options.dense) {
+    Progress progress("arranging the weights by neuron", model->config().n_layers, "layers", show);
+    skipping = prepare_skipping(model, plan ? &*plan : nullptr, Skip::always, pool,
+                                [&](int layers) { progress.update(layers); });
+  }
+  DecodeBench measured;
+  {
+    Progress progress("measuring", options.decode.rounds + 1, "rounds", show);
+    measured = bench_decode(model, skipping, options.decode, pool, [&](int rounds) { progress.update(rounds); });
+  }
+  Json json = {{"model", options.shape.empty() ? Json(options.model.model.string()) : Json(nullptr)},
+               {"shape", options.shape.empty() ? Json(nullptr) : Json(options.shape)},
+               {"model_fingerprint", model->fingerprint()},
+               {"weights", traits(model->layers().front().ffn.up.format).name},
+               {"weight_bytes", model->weight_bytes()},
+               {"threads", pool.threads()},
+               {"plan", options.plan.empty() ? Json(nullptr) : Json(options.plan.string())},
+               {"dense_reason", skipping.reason.empty() ? Json(nullptr) : Json(skipping.reason)}};
+  json.update(to_json(measured));
+  if (!common.json) {
+    print(fmt::format("{}\n  {} of {} weights, {} positions cached, {} threads; reading reaches {} GB/s\n\n",
+                      options.shape.empty() ? options.model.model.string() : options.shape,
+                      format_bytes(static_cast<double>(model->weight_bytes())), json["weights"].get<std::string>(),
+                      options.decode.context, pool.threads(),
+                      spread_text(json["dense"]["read_bandwidth_gb_per_s"], 3)));
+    tell(json, skipping);
+  }
+  result.add_input({"model",
+                    options.shape.empty() ? options.model.model.string() : "random weights of " + options.shape,
+                    model->weight_bytes(), model->fingerprint()});
+  result.finish(json, pool.threads());
+  return 0;
+}
+
+}  // namespace torpor::apps

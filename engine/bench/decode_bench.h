@@ -1,0 +1,60 @@
+// How fast a model decodes on this machine, dense and skipping in turn, beside what memory allows: a sparse engine wins
+// by reading fewer bytes, so every rate is shown with the bytes a token, and with the share of the read bandwidth that
+// was measured just before and after.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/base/json.h"
+#include "engine/decode/session.h"
+#include "engine/decode/skipping.h"
+
+namespace torpor {
+
+struct DecodeBenchOptions {
+  std::int64_t context = 256;    // positions in the cache when a round begins; their keys and values are drawn
+  int tokens = 16;               // a round
+  int rounds = 7;                // of each side; one more before them is thrown away
+  std::uint64_t seed = 0;        // of the tokens
+  std::int64_t probe_bytes = 0;  // of memory that is read for the bandwidth; 0: four caches, at most 2 GB
+};
+
+/// Bytes read for a token.
+struct TokenBytes {
+  double ffn = 0, projections = 0, unembedding = 0;
+  double attention = 0;  // keys and values; Spark's: the predictor's part of all keys, and at most the kept ones whole
+  double all() const { return ffn + projections + unembedding + attention; }
+};
+
+struct DecodeSide {
+  std::vector<double> seconds_per_token;  // a round each
+  std::vector<double> read_bandwidth;     // bytes a second, the larger of before and after a round
+  std::vector<PartTimes> parts;           // a round each, of all its tokens
+  TokenBytes bytes;
+  double density = 1;  // of feed-forward neurons
+
+  double median_seconds() const;
+};
+
+struct DecodeBench {
+  DecodeBenchOptions options;
+  DecodeSide dense;
+  std::optional<DecodeSide> sparse;  // where something is skipped
+  /// Dense over sparse seconds, round by round; sorted.
+  std::vector<double> speedups() const;
+  /// What the bytes allow.
+  double byte_limit() const { return sparse ? dense.bytes.all() / sparse->bytes.all() : 1; }
+};
+
+/// One sequence, one token at a time; the two sides alternate with the same tokens. skipping.ffn null: dense only.
+/// progress(rounds done). Throws InvalidArgument for impossible options, as Session does.
+DecodeBench bench_decode(const std::shared_ptr<const Model>& model, const Skipping& skipping,
+                         const DecodeBenchOptions& options, ThreadPool& pool,
+                         const std::function<void(int)>& progress = {});
+
+Json to_json(const DecodeBench& bench);
+
+}  // namespace torpor
