@@ -42,7 +42,7 @@ TEST(CommandLine, ShowsHelpOnStandardOutput) {
 
 TEST(CommandLine, DoesNotAdvertiseWhatItCannotDo) {
   const std::string help = torpor({}).out;
-  for (const char* verb : {"bench", "pack", "serve", "train", "predictor", "continual", "explain", "unnorm", "lens"})
+  for (const char* verb : {"pack", "serve", "train", "predictor", "continual", "explain", "unnorm", "lens"})
     EXPECT_THAT(help, Not(HasSubstr(verb))) << verb;
 }
 
@@ -89,7 +89,7 @@ TEST(CommandLine, AnswersWrongCommandLinesWithOneLine) {
       {{"rnu"}, "Did you mean `torpor run`?"},
       {{"xyzzy"}, "unknown verb \"xyzzy\". See: torpor --help"},
       {{""}, "unknown verb \"\""},
-      {{"bench"}, "unknown verb \"bench\""},
+      {{"pack"}, "unknown verb \"pack\""},
       {{"--verbose"}, "expected a verb first, found the option --verbose"},
       {{"inspect"}, "inspect: MODEL is required"},
       {{"inspect", "m", "-o", ""}, "inspect: --output: expected a folder"},
