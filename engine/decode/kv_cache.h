@@ -1,5 +1,7 @@
-// Keys and values of all positions seen so far, f32: for each layer and sequence one contiguous table [context,
-// kv_width], position p in row p.
+// Keys and values of all positions seen so far, f32. For each layer, sequence and KV head one contiguous table of
+// [context, head_dim]: a head reads its positions as one stream, not one piece of each position's row. Keys may be
+// split (Spark): a table of [context, r] for the leading values that score, and one of [context, head_dim - r] behind
+// it.
 #pragma once
 
 #include <cstdint>
@@ -7,24 +9,35 @@
 
 namespace torpor {
 
+struct KvCacheShape {
+  int layers = 0, sequences = 1;
+  std::int64_t context = 0;
+  int kv_heads = 0, head_dim = 0;
+  int leading = 0;  // of a key, in a table of their own; 0: keys are not split
+};
+
 /// Memory is reserved for the whole context at once and touched only as it fills, so that tables never move and no
 /// token allocates. Not thread-safe to write; reading at once is fine.
 class KvCache {
  public:
   /// Throws IoError if the address space does not suffice, InvalidArgument if the size overflows.
-  KvCache(int layers, int sequences, std::int64_t context, std::int64_t kv_width);
+  explicit KvCache(const KvCacheShape& shape);
 
-  float* keys(int layer, int sequence) const { return table(2 * layer, sequence); }
-  float* values(int layer, int sequence) const { return table(2 * layer + 1, sequence); }
-  std::int64_t kv_width() const { return kv_width_; }
+  const float* keys(int layer, int sequence) const { return table(2 * layer, sequence); }
+  const float* values(int layer, int sequence) const { return table(2 * layer + 1, sequence); }
+  /// key, value: [kv_heads, head_dim].
+  void put(int layer, int sequence, std::int64_t position, const float* key, const float* value);
+
+  std::int64_t head_stride() const { return shape_.context * shape_.head_dim; }  // floats from a head to the next
+  std::int64_t rest_offset() const { return shape_.context * shape_.leading; }   // to the second table of split keys
 
  private:
   float* table(int which, int sequence) const {
-    return memory_.get() + (static_cast<std::int64_t>(which) * sequences_ + sequence) * context_ * kv_width_;
+    return memory_.get() +
+           (static_cast<std::int64_t>(which) * shape_.sequences + sequence) * shape_.kv_heads * head_stride();
   }
 
-  int sequences_;
-  std::int64_t context_, kv_width_;
+  KvCacheShape shape_;
   std::shared_ptr<float> memory_;
 };
 

@@ -56,7 +56,12 @@ struct Session::State {
         rows_per_pass(options.rows_per_pass),
         lengths(static_cast<std::size_t>(options.sequences), 0),
         named(static_cast<std::size_t>(options.sequences), 0),
-        cache(config.n_layers, options.sequences, context, config.kv_width()),
+        cache({.layers = config.n_layers,
+               .sequences = options.sequences,
+               .context = context,
+               .kv_heads = config.n_kv_heads,
+               .head_dim = config.head_dim,
+               .leading = config.spark.attention() ? config.spark.attention_predictor : 0}),
         frequencies(rope_frequencies(config)) {}
 
   // ── the input of one call, flattened ──
@@ -223,26 +228,27 @@ struct Session::State {
                          .head_dim = config.head_dim,
                          .scale = config.attention_scale,
                          .soft_cap = config.attention_soft_cap,
-                         .window = config.windows[static_cast<std::size_t>(layer)]};
+                         .window = config.windows[static_cast<std::size_t>(layer)],
+                         .head_stride = cache.head_stride()};
     if (config.attention_scale_by_layer) shape.scale /= static_cast<float>(layer + 1);
-    const std::int64_t kv_width = cache.kv_width();
     for (std::int64_t begin = 0; begin < rows;) {  // rows of one sequence lie together
       const int which = sequence[static_cast<std::size_t>(first + begin)];
       std::int64_t end = begin + 1;
       while (end < rows && sequence[static_cast<std::size_t>(first + end)] == which) ++end;
       const std::int64_t start = position[static_cast<std::size_t>(first + begin)];
-      float* const keys = cache.keys(layer, which);
-      float* const values = cache.values(layer, which);
-      const auto bytes = static_cast<std::size_t>((end - begin) * kv_width) * sizeof(float);
-      std::memcpy(keys + start * kv_width, new_keys.data() + begin * kv_width, bytes);
-      std::memcpy(values + start * kv_width, new_values.data() + begin * kv_width, bytes);
+      for (std::int64_t r = begin; r < end; ++r)
+        cache.put(layer, which, start + r - begin, new_keys.data() + r * config.kv_width(),
+                  new_values.data() + r * config.kv_width());
+      const float* const keys = cache.keys(layer, which);
+      const float* const values = cache.values(layer, which);
       const float* const q = queries.data() + begin * config.query_width();
       float* const to = mixed.data() + begin * config.query_width();
       if (config.spark.attention())
-        count(spark_attention({shape, config.spark.attention_predictor, config.spark.attention_active}, q, end - begin,
-                              start, keys, values, kv_width, to, pool));
+        count(spark_attention({shape, config.spark.attention_predictor, config.spark.attention_active,
+                               config.spark.attention_predictor > 0 ? cache.rest_offset() : 0},
+                              q, end - begin, start, keys, values, config.head_dim, to, pool));
       else
-        attention(shape, q, end - begin, start, keys, values, kv_width, to, pool);
+        attention(shape, q, end - begin, start, keys, values, config.head_dim, to, pool);
       begin = end;
     }
   }
@@ -497,14 +503,12 @@ void Session::draw_cache(int sequence, std::int64_t length, std::uint64_t seed) 
     throw InvalidArgument("[Session::draw_cache] expected a length from 0 to {}, got {}", state.context, length);
   // Numbers of a table, from another place in it for each row: a large cache is filled in a moment.
   Random random(seed);
-  std::vector<float> drawn(static_cast<std::size_t>(state.cache.kv_width()) + 65536);
+  const auto row = static_cast<std::size_t>(state.config.kv_width());
+  std::vector<float> drawn(row + 65536);
   for (float& v : drawn) v = static_cast<float>(random.normal());
-  const auto row = static_cast<std::size_t>(state.cache.kv_width());
   for (int layer = 0; layer < state.config.n_layers; ++layer)
-    for (float* table : {state.cache.keys(layer, sequence), state.cache.values(layer, sequence)})
-      for (std::int64_t p = 0; p < length; ++p)
-        std::copy_n(drawn.begin() + static_cast<std::ptrdiff_t>(random.below(65536)), row,
-                    table + p * state.cache.kv_width());
+    for (std::int64_t p = 0; p < length; ++p)
+      state.cache.put(layer, sequence, p, drawn.data() + random.below(65536), drawn.data() + random.below(65536));
   state.lengths[static_cast<std::size_t>(sequence)] = length;
 }
 

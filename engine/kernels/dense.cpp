@@ -129,9 +129,11 @@ void attention(const AttentionShape& shape, const float* q, std::int64_t queries
   if (first < 0) throw InvalidArgument("[attention] expected a first position of at least 0, got {}", first);
   if (shape.window < 0) throw InvalidArgument("[attention] expected a window of at least 0, got {}", shape.window);
   if (!(shape.soft_cap >= 0)) throw InvalidArgument("[attention] expected soft_cap >= 0, got {}", shape.soft_cap);
-  if (kv_stride < static_cast<std::int64_t>(shape.kv_heads) * shape.head_dim)
-    throw InvalidArgument("[attention] expected kv_stride >= {} * {}, got {}", shape.kv_heads, shape.head_dim,
-                          kv_stride);
+  const bool apart = shape.head_stride > 0;  // each head's positions lie together
+  const std::int64_t least = apart ? shape.head_dim : std::int64_t{shape.kv_heads} * shape.head_dim;
+  if (kv_stride < least || shape.head_stride < 0)
+    throw InvalidArgument("[attention] expected kv_stride >= {} and head_stride >= 0, got {} and {}", least, kv_stride,
+                          shape.head_stride);
   check_count("attention", queries, q);
   if (queries == 0) return;
   check_count("attention", queries, keys);

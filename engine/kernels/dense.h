@@ -73,12 +73,15 @@ struct AttentionShape {
   float scale = 0;                            // multiplies q.k, usually 1/sqrt(head_dim)
   float soft_cap = 0;                         // 0: none
   std::int64_t window = 0;                    // a query sees the last `window` keys, itself included; 0: all
+  std::int64_t head_stride = 0;  // floats from the keys (or values) of a KV head to the next head's; 0: head_dim
+
+  std::int64_t head_offset(std::int64_t kv_head) const { return kv_head * (head_stride > 0 ? head_stride : head_dim); }
 };
 
 /// q: [queries, heads*head_dim], already rotated; query r is at position first + r.
-/// keys, values: [first + queries, kv_heads*head_dim], f32, row stride `kv_stride` floats; position p in row p.
-/// out: [queries, heads*head_dim]. Causal. Any length; memory per thread is independent of the length of the context
-/// up to one score tile.
+/// keys, values: f32, [head_dim] at p * kv_stride + head_offset(h) for position p and KV head h: the heads of a
+/// position may lie together, or the positions of a head. out: [queries, heads*head_dim]. Causal. Any length; memory
+/// per thread is independent of the length of the context up to one score tile.
 void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
                const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool);
 

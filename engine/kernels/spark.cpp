@@ -25,6 +25,9 @@ SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const flo
     throw InvalidArgument(
         "[spark_attention] expected a predictor of 0 to {} and at least one active key, got {} and {}", a.head_dim - 1,
         shape.predictor, shape.active);
+  if (shape.rest_offset < 0 || (shape.rest_offset > 0 && shape.predictor == 0))
+    throw InvalidArgument("[spark_attention] expected keys to be split only where there is a predictor, got {} and {}",
+                          shape.rest_offset, shape.predictor);
   return simd::spark_attention(shape, q, queries, first, keys, values, kv_stride, out, pool);
 }
 

@@ -9,6 +9,8 @@ struct SparkAttentionShape {
   AttentionShape attention;  // soft_cap must be 0
   int predictor = 0;         // r: leading values of a head that score keys; 0: all of them, and no weight by the others
   std::int64_t active = 0;   // k: nominal number of keys kept for a query and head
+  std::int64_t rest_offset = 0;  // 0: a key is one row. Else its first r values lie in a table of rows of r, and the
+                                 // others so many floats behind that table's start, in rows of head_dim - r
 };
 
 /// What was attended to, over queries and heads.

@@ -18,7 +18,7 @@ void attention(const AttentionShape& shape, const float* q, std::int64_t queries
     const std::int64_t begin = shape.window > 0 ? std::max<std::int64_t>(0, last - shape.window + 1) : 0;
     for (std::int64_t h = 0; h < shape.heads; ++h) {
       const float* query = q + r * width + h * d;
-      const std::int64_t kv = h / group * d;
+      const std::int64_t kv = shape.head_offset(h / group);
       std::vector<double> weight(static_cast<std::size_t>(last - begin + 1));  // [keys seen]
       double top = -INFINITY;
       for (std::int64_t p = begin; p <= last; ++p) {

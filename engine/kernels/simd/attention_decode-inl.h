@@ -83,8 +83,8 @@ inline void attend_few(const AttentionWork& work, std::int64_t kv_head) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t dim = work.shape.head_dim, group = work.group(), rows = work.queries * group;
   constexpr std::int64_t kKeys = 64;  // a tile's values: 16 to 32 KB, still in L1 or L2 when they are mixed
-  const float* keys = work.keys + kv_head * dim;
-  const float* values = work.values + kv_head * dim;
+  const float* keys = work.keys + work.shape.head_offset(kv_head);
+  const float* values = work.values + work.shape.head_offset(kv_head);
 
   float top[AttentionWork::kFewRows], sum[AttentionWork::kFewRows];
   HWY_ALIGN float score[AttentionWork::kFewRows][kKeys];

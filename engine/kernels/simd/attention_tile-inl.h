@@ -160,8 +160,8 @@ inline void attend_tile(const AttentionWork& work, std::int64_t kv_head, std::in
   const std::int64_t block = 2 * lanes;
   const std::int64_t dim = work.shape.head_dim, group = work.group(), rows = (end - begin) * group;
   const std::int64_t blocks = (rows + block - 1) / block, padded_dim = scratch.padded_dim;
-  const float* keys = work.keys + kv_head * dim;
-  const float* values = work.values + kv_head * dim;
+  const float* keys = work.keys + work.shape.head_offset(kv_head);
+  const float* values = work.values + work.shape.head_offset(kv_head);
 
   for (std::int64_t m = 0; m < blocks * block; ++m) {
     float* to = scratch.queries.get() + m / block * dim * block + m % block;

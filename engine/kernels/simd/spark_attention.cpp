@@ -103,17 +103,21 @@ float softplus(float x) {
   return std::max(x, 0.F) + std::log1p(std::exp(-std::fabs(x)));
 }
 
-/// One query and head over n keys from `keys` on. Returns how many were kept; 0: none was above the threshold, and the
-/// largest was taken.
+/// One query and head over n of the head's keys from position `from` on. Returns how many were kept; 0: none was above
+/// the threshold, and the largest was taken.
 std::int64_t attend(const SparkAttentionShape& shape, const float* q, const float* keys, const float* values,
-                    std::int64_t stride, std::int64_t n, float* out, SparkWork& work) {
+                    std::int64_t stride, std::int64_t from, std::int64_t n, float* out, SparkWork& work) {
   const int width = shape.attention.head_dim;
   const int scored = shape.predictor > 0 ? shape.predictor : width;
+  const bool split = shape.rest_offset > 0;
+  const std::int64_t key_stride = split ? scored : stride, rest_stride = split ? width - scored : stride;
+  const float* const rest = (split ? keys + shape.rest_offset : keys + scored) + from * rest_stride;
   work.reserve(n);
   float* const scores = work.scores.data();
   float* const weights = work.kept.data();
   std::int32_t* const index = work.index.data();
-  HWY_DYNAMIC_DISPATCH(scaled_dots)(keys, stride, nullptr, n, q, scored, shape.attention.scale, scores);
+  HWY_DYNAMIC_DISPATCH(scaled_dots)
+  (keys + from * key_stride, key_stride, nullptr, n, q, scored, shape.attention.scale, scores);
   const std::int64_t above = torpor::statistical_top_k(scores, n, shape.active, index, weights);
   const std::int64_t kept = std::max<std::int64_t>(above, 1);
   if (above == 0) {
@@ -123,10 +127,10 @@ std::int64_t attend(const SparkAttentionShape& shape, const float* q, const floa
   softmax(weights, kept);  // of the shifted scores: softmax does not see a shift
   if (shape.predictor > 0) {
     HWY_DYNAMIC_DISPATCH(scaled_dots)
-    (keys + scored, stride, index, kept, q + scored, width - scored, shape.attention.scale, scores);
+    (rest, rest_stride, index, kept, q + scored, width - scored, shape.attention.scale, scores);
     for (std::int64_t k = 0; k < kept; ++k) weights[k] *= softplus(scores[k]);
   }
-  HWY_DYNAMIC_DISPATCH(weighted_sum)(values, stride, index, kept, weights, width, out);
+  HWY_DYNAMIC_DISPATCH(weighted_sum)(values + from * stride, stride, index, kept, weights, width, out);
   return above;
 }
 
@@ -145,10 +149,10 @@ SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const flo
       const std::int64_t r = task / a.heads, head = task % a.heads;
       const std::int64_t position = first + r;
       const std::int64_t from = a.window > 0 ? std::max<std::int64_t>(0, position + 1 - a.window) : 0;
-      const std::int64_t at = from * kv_stride + head / group * a.head_dim;
+      const std::int64_t at = a.head_offset(head / group);
       const std::int64_t place = (r * a.heads + head) * a.head_dim;
       const std::int64_t above =
-          attend(shape, q + place, keys + at, values + at, kv_stride, position + 1 - from, out + place, work);
+          attend(shape, q + place, keys + at, values + at, kv_stride, from, position + 1 - from, out + place, work);
       without += static_cast<std::int64_t>(above == 0);
       sum += std::max<std::int64_t>(above, 1);
       largest = std::max(largest, std::max<std::int64_t>(above, 1));

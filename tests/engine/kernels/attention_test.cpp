@@ -52,6 +52,26 @@ TEST(Attention, AgreesWithTheReferenceForEveryShapeAndInstructionSet) {
   }
 }
 
+TEST(Attention, ReadsEachHeadFromATableOfItsOwn) {
+  ThreadPool pool(2);
+  for (const AttentionCase& c : kAttentionCases) {
+    const Problem problem(c);
+    Problem apart = problem;  // the same numbers, [kv_heads, positions, head_dim]
+    const std::int64_t d = c.shape.head_dim, positions = c.first + c.queries;
+    apart.stride = d;
+    apart.shape.head_stride = positions * d + 3;
+    for (auto* table : {&apart.keys, &apart.values}) {
+      const std::vector<float> from = *table;
+      table->assign(static_cast<std::size_t>(c.shape.kv_heads * apart.shape.head_stride), 9e9F);
+      for (std::int64_t h = 0; h < c.shape.kv_heads; ++h)
+        for (std::int64_t p = 0; p < positions; ++p)
+          std::copy_n(from.begin() + p * problem.stride + h * d, d,
+                      table->begin() + h * apart.shape.head_stride + p * d);
+    }
+    ASSERT_EQ(apart.run(pool), problem.run(pool)) << describe(c);
+  }
+}
+
 TEST(Attention, GivesTheSameBitsForEveryThreadCount) {
   for (const AttentionCase& c : kAttentionCases) {
     const Problem problem(c);
