@@ -12,21 +12,6 @@ namespace torpor::bench::HWY_NAMESPACE {
 namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
-std::uint64_t sum_of(const std::byte* p, std::size_t n) {
-  const hn::ScalableTag<std::uint64_t> d;
-  const std::size_t step = hn::Lanes(d) * sizeof(std::uint64_t);
-  auto a = hn::Zero(d), b = a, c = a, e = a;
-  for (std::size_t i = 0; i + 4 * step <= n; i += 4 * step) {
-    const auto at = [&](std::size_t k)
-                        HWY_ATTR { return hn::LoadU(d, reinterpret_cast<const std::uint64_t*>(p + i + k * step)); };
-    a = hn::Add(a, at(0));
-    b = hn::Add(b, at(1));
-    c = hn::Add(c, at(2));
-    e = hn::Add(e, at(3));
-  }
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
-}
-
 /// Operations done.
 double multiply_add(std::int64_t rounds, float* out) {
   const hn::ScalableTag<float> d;
@@ -57,17 +42,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace torpor::bench {
 
-HWY_EXPORT(sum_of);
 HWY_EXPORT(multiply_add);
-
-double read_rate(std::span<const std::byte> memory, ThreadPool& pool) {
-  std::atomic<std::uint64_t> sum{0};
-  const double start = seconds();
-  pool.parallel_for(static_cast<long>(memory.size()), 4096, [&](long begin, long end, int) {
-    sum += HWY_DYNAMIC_DISPATCH(sum_of)(memory.data() + begin, static_cast<std::size_t>(end - begin));
-  });
-  return static_cast<double>(memory.size()) / (seconds() - start) + static_cast<double>(sum.load() == 42);
-}
 
 double multiply_add_rate(ThreadPool& pool) {
   std::atomic<double> operations{0};

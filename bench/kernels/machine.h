@@ -7,6 +7,7 @@
 #include <span>
 
 #include "core/base/thread_pool.h"
+#include "engine/bench/memory_rate.h"
 
 namespace torpor::bench {
 
@@ -14,8 +15,9 @@ inline double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// Bytes per second of one pass of all threads over `memory`.
-double read_rate(std::span<const std::byte> memory, ThreadPool& pool);
+inline double read_rate(std::span<const std::byte> memory, ThreadPool& pool) {
+  return memory_read_rate(memory, pool);
+}
 
 /// Floating-point operations per second of independent f32 multiply-adds on all threads.
 double multiply_add_rate(ThreadPool& pool);

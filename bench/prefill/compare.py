@@ -2,10 +2,10 @@
 """Makes docs/results/prefill.{json,md}: prefill of this engine beside llama.cpp's, same files, tokens and threads, in turn.
 
     pip install gguf numpy
-    bench/prefill/build_llama_cpp FOLDER                       # once; prints where llama-bench is
+    bench/build_llama_cpp FOLDER                       # once; prints where llama-bench is
     bench/prefill/compare.py build/bin/bench_prefill LLAMA_BENCH docs/results [--rounds 9] [--tokens 512]
 
-Models of random weights, in f32 and bf16: 12 layers of width 768, and 4 layers of width 2048 (make_model.py). In each round
+Models of random weights, in f32 and bf16: 12 layers of width 768, and 4 layers of width 2048 (bench/make_model.py). In each round
 each program runs once with a pass before its clock starts; which goes first changes from round to round. A ratio is of the
 two runs of one round; above 1 this engine is faster.
 """
@@ -63,7 +63,7 @@ def main():
         for shape, options in SHAPES.items():
             for number_format in ("f32", "bf16"):
                 model = pathlib.Path(name) / "model.gguf"
-                subprocess.run([sys.executable, HERE / "make_model.py", model, number_format, *options], check=True)
+                subprocess.run([sys.executable, HERE.parent / "make_model.py", model, number_format, *options], check=True)
                 for threads in (1, 2):
                     mine, theirs = [], []
                     for r in range(a.rounds):
@@ -83,7 +83,7 @@ def main():
     lines = ["# Prefill beside llama.cpp", "",
              f"Tokens a second for a prompt of {a.tokens} random tokens; min, median, max of {a.rounds} rounds, both programs in turn.",
              "Made by `bench/prefill/compare.py` (its head says how); llama.cpp from the PyPI sdist of llama-cpp-python, built for this",
-             f"machine by `bench/prefill/build_llama_cpp`. Processor: {m['processor']}; {', '.join(m['instructions'])}.", "",
+             f"machine by `bench/build_llama_cpp`. Processor: {m['processor']}; {', '.join(m['instructions'])}.", "",
              "| model (layers x width) | format | threads | Torpor | llama.cpp | ratio: min, median, max |", "|---|---|---|---|---|---|"]
     for row in rows:
         def three(key, digits):

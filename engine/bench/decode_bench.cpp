@@ -41,9 +41,9 @@ TokenBytes bytes_of(const Model& model, const SparseFfn* ffn, const PartTimes& t
     for (const WeightMatrix* w : {&layer.ffn.gate, &layer.ffn.up, &layer.ffn.down}) bytes.ffn += matrix_bytes(*w);
     const double keys = visible(config, l, options), head = config.head_dim * sizeof(float);
     if (config.spark.attention() && times.attention_rows > 0) {
+      const int group = config.n_heads / config.n_kv_heads;
       const double kept =
-          std::min(keys, static_cast<double>(times.attended) / static_cast<double>(times.attention_rows) *
-                             (config.n_heads / config.n_kv_heads));
+          std::min(keys, static_cast<double>(times.attended) / static_cast<double>(times.attention_rows) * group);
       const double scored = config.spark.attention_predictor > 0
                                 ? static_cast<double>(config.spark.attention_predictor) / config.head_dim
                                 : 1.0;
@@ -171,7 +171,7 @@ DecodeBench bench_decode(const std::shared_ptr<const Model>& model, const Skippi
   DecodeBench result{.options = options, .dense = {}, .sparse = {}};
   if (bench.skips()) result.sparse.emplace();
   for (int round = -1; round < options.rounds; ++round) {
-    const auto number = static_cast<std::uint64_t>(round + 1);
+    const auto number = static_cast<std::uint64_t>(round) + 1;
     bench.round(result.dense, false, round >= 0, number);
     if (result.sparse) bench.round(*result.sparse, true, round >= 0, number);
     if (progress) progress(round + 1);

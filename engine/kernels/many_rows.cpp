@@ -36,8 +36,20 @@ class OneOmpThread {
 
 }  // namespace
 
-std::int64_t many_rows_from(NumberFormat) {
-  return 8;
+std::int64_t many_rows_from(NumberFormat format) {
+  switch (format) {  // `bench_kernels change`, one and two threads of a Xeon: where the two are as fast
+    case NumberFormat::f32:
+      return 14;
+    case NumberFormat::f16:
+    case NumberFormat::bf16:
+    case NumberFormat::q8_0:
+    case NumberFormat::q4_0:
+      return 20;
+    case NumberFormat::q6_k:
+      return 10;
+    default:
+      return 8;
+  }
 }
 
 // bf16 weights are converted although a processor with AMX multiplies bf16: x would have to be rounded to it, 2^-9 of

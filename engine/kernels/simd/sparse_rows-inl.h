@@ -71,7 +71,8 @@ HWY_INLINE void add_plain_rows(const std::byte* const* w, const float* a, const 
   std::memcpy(sum + j, rest, static_cast<std::size_t>(width - j) * sizeof(float));
 }
 
-/// The same for q8_0: f16 scale, 32 int8.
+/// The same for q8_0: f16 scale, 32 int8. (Four rows in 16-bit integers, two rows' values in turn and their factors as
+/// 16-bit numbers, is half the instructions and no faster: 0.79 of the read bandwidth against 0.83, width 2048.)
 template <int kRows>
 HWY_INLINE void add_q8_0_rows(const std::byte* const* w, const float* a, const std::byte* const* next,
                               std::int64_t width, float* HWY_RESTRICT sum) {

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Makes docs/results/decode-llama-cpp.{json,md}: dense decode of this engine beside llama.cpp's, same files, in turn.
+
+    pip install gguf numpy
+    bench/build_llama_cpp FOLDER                                  # once; prints where llama-bench is
+    bench/decode/compare.py build/bin/torpor LLAMA_BENCH docs/results [--rounds 5] [--tokens 16] [--formats bf16 q8_0 q4_0]
+
+Models of random weights (bench/make_model.py): ungated ReLU² of the size that llama.cpp calls nemotron (2304, 9216, 24 layers,
+1.5 billion weights) and SwiGLU (2048, 5632, 22 layers, 1.1 billion). Both programs start from an empty context. In each round each
+program runs once; which goes first changes from round to round. A ratio is of the two runs of one round; above 1 this engine is
+faster. The share of the read bandwidth is of the median round and the bandwidth that `torpor bench` measured beside it.
+"""
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+SHAPES = {"ReLU², 24 x 2304": ["--architecture", "nemotron", "--d", "2304", "--ff", "9216", "--layers", "24", "--heads", "18", "--kv-heads", "18"],
+          "SwiGLU, 22 x 2048": ["--d", "2048", "--ff", "5632", "--layers", "22", "--heads", "32", "--kv-heads", "4"]}
+
+
+def output(arguments):
+    done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def ours(program, model, tokens, threads):
+    json_text = output([program, "bench", model, "--dense", "--context", 1, "--tokens", tokens, "--threads", threads, "--rounds", 1, "--json"])
+    side = json.loads(json_text)["dense"]
+    return side["tokens_per_second"]["median"], side
+
+
+def llama(program, model, tokens, threads):
+    lines = output([program, "-m", model, "-p", 0, "-n", tokens, "-t", threads, "-r", 1, "-o", "jsonl"])
+    return json.loads(lines.strip().splitlines()[-1])["avg_ts"], None
+
+
+def spread(values):
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def machine():
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    best = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
+    return {"processor": name, "instructions": best}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("torpor")
+    parser.add_argument("llama_bench")
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--formats", nargs="+", default=["bf16", "q8_0", "q4_0"])
+    a = parser.parse_args()
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for shape, options in SHAPES.items():
+            for number_format in a.formats:
+                model = pathlib.Path(folder) / "model.gguf"
+                subprocess.run([sys.executable, HERE.parent / "make_model.py", model, number_format, *options], check=True)
+                for threads in (1, 2):
+                    mine, theirs, sides = [], [], []
+                    for r in range(a.rounds):
+                        turns = [(mine, ours, a.torpor), (theirs, llama, a.llama_bench)]
+                        for rates, side, program in turns if r % 2 == 0 else reversed(turns):
+                            rate, detail = side(program, model, a.tokens, threads)
+                            rates.append(rate)
+                            if detail:
+                                sides.append(detail)
+                    bandwidth = statistics.median(s["read_bandwidth_gb_per_s"]["median"] for s in sides)
+                    gigabytes = sides[0]["bytes_per_token"] * 1e-9
+                    rows.append({"model": shape, "format": number_format, "threads": threads, "torpor": spread(mine),
+                                 "llama.cpp": spread(theirs), "ratio": spread([m / t for m, t in zip(mine, theirs)]),
+                                 "bytes_per_token": sides[0]["bytes_per_token"], "read_bandwidth_gb_per_s": bandwidth,
+                                 "torpor_share_of_bandwidth": statistics.median(mine) * gigabytes / bandwidth,
+                                 "llama.cpp_share_of_bandwidth": statistics.median(theirs) * gigabytes / bandwidth})
+                    print(f"{shape:18} {number_format:5} {threads} threads: {rows[-1]['ratio']['median']:.2f}x", flush=True)
+                model.unlink()
+
+    result = {"tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
+    a.out.mkdir(parents=True, exist_ok=True)
+    (a.out / "decode-llama-cpp.json").write_text(json.dumps(result, indent=1) + "\n")
+    m = result["machine"]
+    lines = ["# Dense decode beside llama.cpp", "",
+             f"Tokens a second, {a.tokens} tokens from an empty context; min, median, max of {a.rounds} rounds, both programs in turn, same files.",
+             "Made by `bench/decode/compare.py` (its head says how); llama.cpp from the PyPI sdist of llama-cpp-python, built for this",
+             f"machine by `bench/build_llama_cpp`. Processor: {m['processor']}; {', '.join(m['instructions'])}.", "",
+             "| model (layers x width) | format | threads | Torpor | llama.cpp | ratio: min, median, max | share of read bandwidth: Torpor, llama.cpp |",
+             "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        def three(key, digits):
+            return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
+        lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three('torpor', 2)} | {three('llama.cpp', 2)} | "
+                     f"{three('ratio', 2)} | {row['torpor_share_of_bandwidth']:.0%}, {row['llama.cpp_share_of_bandwidth']:.0%} |")
+    (a.out / "decode-llama-cpp.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

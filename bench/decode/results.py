@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Makes docs/results/decode.{json,md}: decode dense and skipping in turn, on random weights of published shapes and on the models of
+this project, beside the read bandwidth measured in the same run.
+
+    bench/decode/results.py build/bin/torpor docs/results [--rounds 7]
+
+About ten minutes on an idle machine; weights of up to 8 GB.
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CASES = [(["--shape", "gemma2-2b-spark"], 2), (["--shape", "gemma2-2b-spark", "--context", "4096"], 2), (["--shape", "gemma2-2b-spark"], 1),
+         (["--shape", "gemma2-2b-spark", "--type", "q8"], 2), (["--shape", "gemma2-2b"], 2), (["--shape", "2304,9216,24"], 2),
+         (["--shape", "2304,9216,24"], 1), (["--shape", "2304,9216,24", "--type", "q8"], 2), (["--shape", "2304,9216,24", "--type", "q4"], 2),
+         (["models/relu2", "--tokens", "200"], 2), (["models/spark", "--tokens", "200"], 2)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("torpor")
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=7)
+    a = parser.parse_args()
+    torpor = pathlib.Path(a.torpor).resolve()
+
+    rows = []
+    for arguments, threads in CASES:
+        command = ["bench", *arguments, "--threads", str(threads), "--rounds", str(a.rounds), "--json"]
+        done = subprocess.run([torpor, *command], capture_output=True, text=True, cwd=ROOT)
+        if done.returncode:
+            sys.exit(f"torpor {' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
+        rows.append({"command": "torpor " + " ".join(command), **json.loads(done.stdout)})
+        print(rows[-1]["command"], rows[-1]["speedup"] and f"{rows[-1]['speedup']['median']:.2f}x", flush=True)
+
+    lines = (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+    processor = next(lines, "unknown processor")
+    a.out.mkdir(parents=True, exist_ok=True)
+    (a.out / "decode.json").write_text(json.dumps({"command": "bench/decode/results.py build/bin/torpor docs/results",
+                                                   "processor": processor, "rows": rows}, indent=1) + "\n")
+
+    def three(spread, digits):
+        return " ".join(f"{spread[part]:.{digits}f}" for part in ("min", "median", "max"))
+
+    def share(side):
+        return f"{side['share_of_bandwidth']['median']:.0%}"
+
+    out = ["# Decode, dense and skipping", "",
+           f"Made by `bench/decode/results.py build/bin/torpor docs/results`; {a.rounds} rounds of each side in turn, one sequence. Processor:",
+           f"{processor}. Random weights; ReLU² shapes with 8 % of the neurons active. min, median, max; a share of bandwidth is against plain",
+           "reading just before and after each round. The byte limit is the bytes of a dense token over those of a skipping one.", "",
+           "| model, weights, positions | threads | tokens/s dense | tokens/s skipping | speed-up | byte limit | reached | share of bandwidth: dense, skipping |",
+           "|---|---|---|---|---|---|---|---|"]
+    parts = ["", "## Where the time goes", "", "Milliseconds a token (median), GB a token.", "",
+             "| model, weights, positions | threads | | all | FFN | attention | projections | unembedding | rest | GB | density |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        name = f"{row['shape'] or row['model']}, {row['weights']}, {row['context']}"
+        dense, sparse = row["dense"], row["sparse"]
+        if sparse:
+            out.append(f"| {name} | {row['threads']} | {three(dense['tokens_per_second'], 2)} | {three(sparse['tokens_per_second'], 2)} | "
+                       f"{three(row['speedup'], 2)} | {row['speedup_byte_limit']:.2f} | {row['share_of_byte_limit']:.0%} | {share(dense)}, {share(sparse)} |")
+        else:
+            out.append(f"| {name} | {row['threads']} | {three(dense['tokens_per_second'], 2)} | | | | | {share(dense)} |")
+        for label, side in (("dense", dense), ("skipping", sparse)):
+            if side:
+                times = side["milliseconds_per_token_by_part"]
+                parts.append(f"| {name} | {row['threads']} | {label} | {side['milliseconds_per_token']:.2f} | "
+                             + " | ".join(f"{times[p]:.2f}" for p in ("ffn", "attention", "projections", "unembedding", "rest"))
+                             + f" | {side['bytes_per_token'] * 1e-9:.3f} | {side['density']:.1%} |")
+    (a.out / "decode.md").write_text("\n".join(out + parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
