@@ -111,8 +111,8 @@ inline void quantise_rows(const float* x, QuantisedRows& q) {
 }
 
 /// out[k * kX + r] = x[first_row + r] . w[k] for blocks of 32 values behind an f16 scale: sum over blocks of d_b s_b (q
-/// . x). unpack(p, q): the values of the block at p, as kParts vectors of 16-bit numbers in the order of x. ahead: rows
-/// to ask for meanwhile. The order of the additions is the same for every kW and kX.
+/// . x). unpack(p, q): the values of the block at p, as vectors of 16-bit numbers in the order of x. ahead: rows to ask
+/// for meanwhile. The order of the additions is the same for every kW and kX.
 template <int kW, int kX, std::int64_t kBytes, class Unpack>
 HWY_INLINE void dot_blocks(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
                            std::int64_t first_row, float* out, const Unpack& unpack) {
@@ -179,6 +179,8 @@ HWY_INLINE void dot_q8_0(const std::byte* const* w, const std::byte* const* ahea
   });
 }
 
+/// (Taking the 8 off for a whole row, by the sums of x, saves two instructions of fourteen: 0.74 of the read bandwidth
+/// against 0.72, and errors of f32 sums that are eight times as large.)
 /// q4_0: 16 bytes: byte j holds values j (low nibble) and j + 16 (high), each minus 8.
 template <int kW, int kX>
 HWY_INLINE void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
