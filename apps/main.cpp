@@ -13,6 +13,7 @@
 #include "core/base/build_info.h"
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
+#include "engine/kernels/dense.h"
 
 namespace torpor::apps {
 namespace {
@@ -53,6 +54,7 @@ std::string version() {
   if (!info.commit.empty()) text += " (" + info.commit + ")";
   text += fmt::format(", {} {}", info.compiler, info.build_type);
   if (!info.sanitizers.empty()) text += ", sanitizers: " + info.sanitizers;
+  text += fmt::format(", kernels: {}", kernel_instruction_set());
   return text + "\n";
 }
 

@@ -142,4 +142,8 @@ void attention(const AttentionShape& shape, const float* q, std::int64_t queries
   simd::attention(shape, q, queries, first, keys, values, kv_stride, out, pool);
 }
 
+std::string_view kernel_instruction_set() {
+  return simd::target_name();
+}
+
 }  // namespace torpor

@@ -85,4 +85,7 @@ struct AttentionShape {
 void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
                const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool);
 
+/// The instruction set that the kernels use here, as Highway calls it: "AVX3" is AVX-512.
+std::string_view kernel_instruction_set();
+
 }  // namespace torpor

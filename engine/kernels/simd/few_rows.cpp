@@ -141,6 +141,10 @@ void quantise(const float* x, QuantisedRows& q) {
   quantise_rows(x, q);
 }
 
+const char* this_target() {
+  return hwy::TargetName(HWY_TARGET);
+}
+
 }  // namespace
 }  // namespace torpor::simd::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -151,11 +155,16 @@ namespace torpor::simd {
 HWY_EXPORT(outputs);
 HWY_EXPORT(quantised_outputs);
 HWY_EXPORT(quantise);
+HWY_EXPORT(this_target);
 
 namespace {
 // A thread gets work only for so many bytes of weights: waking it costs about as much as reading 64 KB.
 constexpr std::int64_t kBytesPerThread = 64 << 10;
 }  // namespace
+
+const char* target_name() {
+  return HWY_DYNAMIC_DISPATCH(this_target)();
+}
 
 void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
                      ThreadPool& pool) {

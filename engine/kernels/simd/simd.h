@@ -9,6 +9,8 @@
 
 namespace torpor::simd {
 
+const char* target_name();
+
 void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,
               float* y);
 void layer_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset,

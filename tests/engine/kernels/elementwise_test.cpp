@@ -217,5 +217,10 @@ TEST(Kernels, RefuseBadArguments) {
   EXPECT_NO_THROW(softmax(nullptr, 0));
 }
 
+TEST(KernelInstructionSet, IsTheOneInUse) {
+  testing::with_every_instruction_set(
+      [](const std::string& set) { EXPECT_EQ(kernel_instruction_set(), set); });
+}
+
 }  // namespace
 }  // namespace torpor
