@@ -1,5 +1,6 @@
 // torpor bench: how fast a model decodes here, dense and skipping in turn, and how far that is from what memory allows.
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "apps/load.h"
@@ -11,6 +12,7 @@
 #include "core/base/progress.h"
 #include "core/report/numbers.h"
 #include "engine/bench/decode_bench.h"
+#include "engine/bench/decode_report.h"
 #include "engine/bench/random_model.h"
 
 namespace torpor::apps {
@@ -39,10 +41,14 @@ std::string milliseconds(double value) {
   return format_number(value, 3);
 }
 
-std::string spread_text(const Json& spread, int digits) {
-  return fmt::format("{} ({} to {})", format_number(spread["median"].get<double>(), digits),
-                     format_number(spread["min"].get<double>(), digits),
-                     format_number(spread["max"].get<double>(), digits));
+/// Three digits, and no exponent for what tiny models reach.
+std::string rate_text(double rate) {
+  return rate >= 100 ? format_count(std::round(rate)) : format_number(rate, 3);
+}
+
+std::string spread_text(const Json& spread) {
+  return fmt::format("{} ({} to {})", rate_text(spread["median"].get<double>()), rate_text(spread["min"].get<double>()),
+                     rate_text(spread["max"].get<double>()));
 }
 
 std::string share_text(const Json& spread) {
@@ -51,8 +57,8 @@ std::string share_text(const Json& spread) {
 }
 
 void add_side(TextTable& rates, TextTable& parts, const std::string& name, const Json& side) {
-  rates.add({name, spread_text(side["tokens_per_second"], 3), format_bytes(side["bytes_per_token"].get<double>()),
-             spread_text(side["gb_per_s"], 3), share_text(side["share_of_bandwidth"])});
+  rates.add({name, spread_text(side["tokens_per_second"]), format_bytes(side["bytes_per_token"].get<double>()),
+             spread_text(side["gb_per_s"]), share_text(side["share_of_bandwidth"])});
   const Json& times = side["milliseconds_per_token_by_part"];
   std::vector<std::string> row{name, milliseconds(side["milliseconds_per_token"].get<double>())};
   for (const char* part : {"ffn", "attention", "projections", "unembedding", "rest"})
@@ -153,14 +159,19 @@ int bench(std::span<const std::string> arguments) {
     print(fmt::format("{}\n  {} of {} weights, {} positions cached, {} threads; reading reaches {} GB/s\n\n",
                       options.shape.empty() ? options.model.model.string() : options.shape,
                       format_bytes(static_cast<double>(model->weight_bytes())), json["weights"].get<std::string>(),
-                      options.decode.context, pool.threads(),
-                      spread_text(json["dense"]["read_bandwidth_gb_per_s"], 3)));
+                      options.decode.context, pool.threads(), spread_text(json["dense"]["read_bandwidth_gb_per_s"])));
     tell(json, skipping);
   }
   result.add_input({"model",
                     options.shape.empty() ? options.model.model.string() : "random weights of " + options.shape,
                     model->weight_bytes(), model->fingerprint()});
-  result.finish(json, pool.threads());
+  if (common.json) print(json_text(json));
+  if (result.folder().empty()) return 0;
+  const Json manifest = result.add_manifest(pool.threads(), {{"result", "bench.json"}, {"report", "report.html"}});
+  result.add_file("report", "report.html", render_decode_report(json, manifest));
+  result.add_json("result", "bench.json", json);
+  result.write();
+  if (!common.json) print(fmt::format("\nreport  {}\n", (result.folder() / "report.html").string()));
   return 0;
 }
 

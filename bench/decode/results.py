@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes docs/results/decode.{json,md}: decode dense and skipping in turn, on random weights of published shapes and on the models of
+"""Makes docs/results/decode.{json,md,html}: decode dense and skipping in turn, on random weights of published shapes and on the models of
 this project, beside the read bandwidth measured in the same run.
 
     bench/decode/results.py build/bin/torpor docs/results [--rounds 7]
@@ -9,8 +9,10 @@ About ten minutes on an idle machine; weights of up to 8 GB.
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CASES = [(["--shape", "gemma2-2b-spark"], 2), (["--shape", "gemma2-2b-spark", "--context", "4096"], 2), (["--shape", "gemma2-2b-spark"], 1),
@@ -30,7 +32,12 @@ def main():
     rows = []
     for arguments, threads in CASES:
         command = ["bench", *arguments, "--threads", str(threads), "--rounds", str(a.rounds), "--json"]
-        done = subprocess.run([torpor, *command], capture_output=True, text=True, cwd=ROOT)
+        # The first case's page, with the roofline, becomes docs/results/decode.html.
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([torpor, *command, *([] if rows else ["-o", folder])], capture_output=True, text=True, cwd=ROOT)
+            if not rows and not done.returncode:
+                a.out.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(pathlib.Path(folder) / "report.html", a.out / "decode.html")
         if done.returncode:
             sys.exit(f"torpor {' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
         rows.append({"command": "torpor " + " ".join(command), **json.loads(done.stdout)})
@@ -51,7 +58,8 @@ def main():
     out = ["# Decode, dense and skipping", "",
            f"Made by `bench/decode/results.py build/bin/torpor docs/results`; {a.rounds} rounds of each side in turn, one sequence. Processor:",
            f"{processor}. Random weights; ReLU² shapes with 8 % of the neurons active. min, median, max; a share of bandwidth is against plain",
-           "reading just before and after each round. The byte limit is the bytes of a dense token over those of a skipping one.", "",
+           "reading just before and after each round. The byte limit is the bytes of a dense token over those of a skipping one.",
+           "[The first row as a page](decode.html), with the roofline.", "",
            "| model, weights, positions | threads | tokens/s dense | tokens/s skipping | speed-up | byte limit | reached | share of bandwidth: dense, skipping |",
            "|---|---|---|---|---|---|---|---|"]
     parts = ["", "## Where the time goes", "", "Milliseconds a token (median), GB a token.", "",

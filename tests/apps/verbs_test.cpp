@@ -252,6 +252,16 @@ TEST(Bench, MeasuresRandomWeightsOfAShape) {
               json["speedup"]["median"].get<double>() / json["speedup_byte_limit"].get<double>(), 1e-9);
 }
 
+TEST(Bench, WritesAReport) {
+  const TemporaryFolder folder;
+  const Outcome outcome =
+      must({"bench", tiny(), "--rounds", "1", "--tokens", "2", "--context", "4", "-o", folder / "b"});
+  EXPECT_THAT(outcome.out, HasSubstr("report  " + (folder / "b" / "report.html").string()));
+  EXPECT_THAT(read_all(folder / "b" / "report.html"), HasSubstr("The roofline of decoding"));
+  EXPECT_EQ(Json::parse(read_all(folder / "b" / "manifest.json"))["outputs"].size(), 2U);
+  EXPECT_GT(Json::parse(read_all(folder / "b" / "bench.json"))["speedup_byte_limit"].get<double>(), 1);
+}
+
 TEST(Bench, MeasuresAModelForPeopleAndSaysWhyNothingIsSkipped) {
   expect_for_people(must({"bench", tiny(), "--rounds", "1", "--tokens", "2", "--context", "4"}).out, {tiny()});
   EXPECT_THAT(must({"bench", tiny(), "--rounds", "1", "--tokens", "2", "--context", "4", "--dense"}).out,

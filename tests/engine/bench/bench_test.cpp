@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "engine/bench/decode_bench.h"
+#include "engine/bench/decode_report.h"
 #include "engine/bench/memory_rate.h"
 #include "engine/bench/random_model.h"
 #include "tests/test_support.h"
@@ -113,6 +114,25 @@ TEST(DecodeBench, RefusesImpossibleOptions) {
   EXPECT_THROW(measure("128,256,2,512", 0.08, {.context = 0, .tokens = 0}, Skip::never), InvalidArgument);
   EXPECT_THROW(measure("128,256,2,512", 0.08, {.context = -1}, Skip::never), InvalidArgument);
   EXPECT_THROW(measure("128,256,2,512", 0.08, {.rounds = 0}, Skip::never), InvalidArgument);
+}
+
+TEST(DecodeReport, ShowsBothSidesAndTheRoofline) {
+  Json bench = to_json(measure("128,256,2,512", 0.08, {.context = 4, .tokens = 2, .rounds = 2}, Skip::always));
+  bench.update({{"shape", "<b>128"},
+                {"model", nullptr},
+                {"weights", "bf16"},
+                {"weight_bytes", 1000},
+                {"threads", 2},
+                {"dense_reason", nullptr}});
+  const std::string page = render_decode_report(bench, {{"version", "0.1.0"}});
+  for (const char* words : {"roofline", "skipping", "&lt;b&gt;128", "Where the time of a token goes", "unembedding"})
+    EXPECT_THAT(page, HasSubstr(words));
+  EXPECT_THAT(page, ::testing::Not(HasSubstr("<b>128")));
+  bench["sparse"] = nullptr;
+  bench["dense_reason"] = "silu has no zeros";
+  EXPECT_THAT(render_decode_report(bench, Json::object()), HasSubstr("silu has no zeros"));
+  bench.erase("dense");
+  EXPECT_THROW(render_decode_report(bench, Json::object()), BadInput);
 }
 
 }  // namespace

@@ -218,8 +218,7 @@ TEST(Kernels, RefuseBadArguments) {
 }
 
 TEST(KernelInstructionSet, IsTheOneInUse) {
-  testing::with_every_instruction_set(
-      [](const std::string& set) { EXPECT_EQ(kernel_instruction_set(), set); });
+  testing::with_every_instruction_set([](const std::string& set) { EXPECT_EQ(kernel_instruction_set(), set); });
 }
 
 }  // namespace
