@@ -17,22 +17,25 @@ NumberFormat row_format(NumberFormat format) {
   return format == NumberFormat::f64 ? NumberFormat::f32 : format;
 }
 
-/// rows[i] = column i of w, for the columns [begin, end), through f32: exact where the format stays.
+/// Columns of w that are turned at once: whole blocks of its format, and few enough that as many times d_model floats
+/// stay in the second-level cache.
+std::int64_t columns_at_once(NumberFormat format) {
+  return std::max<std::int64_t>(64, traits(format).block_values);
+}
+
+/// rows[i] = column i of w, for the columns [begin, end), through f32: exact where the format stays. begin: a multiple
+/// of columns_at_once.
 void turn(const WeightMatrix& w, NumberFormat format, std::int64_t begin, std::int64_t end, std::byte* rows) {
-  constexpr std::int64_t kBlock = 64;  // columns at once: 64 x d_model floats stay in the second-level cache
+  const std::int64_t step = columns_at_once(w.format);
   const auto row_bytes = static_cast<std::int64_t>(bytes_of(format, w.out));
-  // Blocks of a quantised row start where they start.
-  const std::int64_t step = std::max<std::int64_t>(1, traits(w.format).block_values);
-  std::vector<float> piece, turned(static_cast<std::size_t>(w.out * kBlock));
-  for (std::int64_t from = begin; from < end; from += kBlock) {
-    const std::int64_t count = std::min(kBlock, end - from);
-    const std::int64_t first = from / step * step;
-    const std::int64_t last = std::min(w.in, (from + count + step - 1) / step * step);
-    piece.resize(static_cast<std::size_t>(last - first));
+  std::vector<float> piece, turned(static_cast<std::size_t>(w.out * step));
+  for (std::int64_t from = begin; from < end; from += step) {
+    const std::int64_t count = std::min(step, end - from);
+    piece.resize(static_cast<std::size_t>(count));
     for (std::int64_t o = 0; o < w.out; ++o) {
-      to_f32(w.format, w.row(o) + bytes_of(w.format, first), piece);
+      to_f32(w.format, w.row(o) + bytes_of(w.format, from), piece);
       for (std::int64_t i = 0; i < count; ++i)
-        turned[static_cast<std::size_t>(i * w.out + o)] = piece[static_cast<std::size_t>(from - first + i)];
+        turned[static_cast<std::size_t>(i * w.out + o)] = piece[static_cast<std::size_t>(i)];
     }
     for (std::int64_t i = 0; i < count; ++i)
       from_f32({turned.data() + i * w.out, static_cast<std::size_t>(w.out)}, format, rows + (from + i) * row_bytes);
@@ -64,7 +67,8 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
     NeuronMajorLayer by_neuron{ffn.gate, ffn.up, {format, nullptr, ffn.down.in, ffn.down.out}};
     std::byte* const down = allocate(by_neuron.down.row_bytes() * ffn.down.in, "the down projections");
     by_neuron.down.data = down;
-    pool.parallel_for(ffn.down.in, 64, [&](long begin, long end, int) { turn(ffn.down, format, begin, end, down); });
+    pool.parallel_for(ffn.down.in, columns_at_once(ffn.down.format),
+                      [&](long begin, long end, int) { turn(ffn.down, format, begin, end, down); });
     if (!ffn.gate.empty()) {
       const std::int64_t bytes = ffn.up.row_bytes() * ffn.up.out;
       std::byte* const up = allocate(bytes, "the up projections");

@@ -69,6 +69,25 @@ TEST(RandomModel, RefusesWhatItDoesNotKnow) {
               ::testing::ThrowsMessage<IoError>(::testing::AllOf(HasSubstr("the weights need"), HasSubstr("GB"))));
 }
 
+TEST(NeuronMajorWeights, QuantisedDownProjectionsAreRoundedAgain) {
+  ThreadPool pool(2);
+  for (const NumberFormat format : {NumberFormat::q8_0, NumberFormat::q4_0}) {
+    const auto model = random_model(shape_config("256,1056,2,512", 0.08), format, 1, pool);
+    const auto weights = NeuronMajorWeights::pack(model, pool);
+    for (int l = 0; l < 2; ++l) {
+      const WeightMatrix& down = weights->layers()[static_cast<std::size_t>(l)].down;
+      EXPECT_EQ(down.format, NumberFormat::q8_0);
+      const auto wanted = model->outgoing_rows(l);
+      std::vector<float> rows(wanted.size());
+      to_f32(down.format, down.data, rows);
+      float largest = 0;
+      for (const float v : wanted) largest = std::max(largest, std::fabs(v));
+      for (std::size_t i = 0; i < rows.size(); ++i)
+        ASSERT_NEAR(rows[i], wanted[i], static_cast<double>(largest) / 127) << traits(format).name << " at " << i;
+    }
+  }
+}
+
 DecodeBench measure(const std::string& shape, double density, DecodeBenchOptions options, Skip skip) {
   options.probe_bytes = 8 << 20;
   ThreadPool pool(2);

@@ -212,6 +212,26 @@ TEST(StatisticalTopK, SelectsWhatItsDefinitionSelects) {
   });
 }
 
+TEST(StatisticalTopK, AThresholdThatRoundsUpToAScoreStillSelectsIt) {
+  // Few different numbers: in some of the rows the threshold lies less than half a step below a score.
+  const std::int64_t n = 100, k = 8;
+  std::vector<std::int32_t> index(n);
+  std::vector<float> shifted(n);
+  int close = 0;
+  for (std::uint64_t seed = 0; seed < 3000; ++seed) {
+    auto scores = normal_values(n, seed);
+    for (float& v : scores) v += 4096;
+    const double theta = statistical_threshold(scores, k);
+    const auto above =
+        std::count_if(scores.begin(), scores.end(), [&](float v) { return static_cast<double>(v) > theta; });
+    const auto above_rounded =
+        std::count_if(scores.begin(), scores.end(), [&](float v) { return v > static_cast<float>(theta); });
+    close += above != above_rounded ? 1 : 0;
+    ASSERT_EQ(statistical_top_k(scores.data(), n, k, index.data(), shifted.data()), above) << seed;
+  }
+  EXPECT_GT(close, 0);
+}
+
 TEST(StatisticalTopK, PublishedExample) {  // spark.md 2.3
   const std::vector<float> x{0.5F, -1, 2, 0, 1, -0.5F, 3, -2};
   std::vector<std::int32_t> index(x.size());
