@@ -113,12 +113,13 @@ void ThreadPool::parallel_for(long n, long grain, const std::function<void(long,
   const long blocks = (n + grain - 1) / grain;
   const int parts = static_cast<int>(std::min<long>(blocks, threads()));
   if (parts == 1) return job(0, n, 0);
-  run([&](int thread) {
+  const auto part = [&](int thread) {
     if (thread >= parts) return;
     const long begin = std::min(n, blocks * thread / parts * grain);
     const long end = std::min(n, blocks * (thread + 1) / parts * grain);
     if (begin < end) job(begin, end, thread);
-  });
+  };
+  run(std::ref(part));  // by reference: a std::function of this size would allocate
 }
 
 }  // namespace torpor

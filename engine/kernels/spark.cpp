@@ -37,8 +37,10 @@ std::int64_t spark_activate(Activation activation, std::int64_t k, float* scores
     throw InvalidArgument("[spark_activate] expected k >= 1 and neurons >= 1, got {} and {}", k, neurons);
   std::atomic<std::int64_t> above{0};
   const auto job = [&](long begin, long end, int) {
-    std::vector<std::int32_t> index(static_cast<std::size_t>(neurons));
-    std::vector<float> kept(index.size());
+    thread_local std::vector<std::int32_t> index;  // kept, so that a token of decoding allocates nothing
+    thread_local std::vector<float> kept;
+    index.resize(static_cast<std::size_t>(neurons));
+    kept.resize(index.size());
     std::int64_t count = 0;
     for (long r = begin; r < end; ++r) {
       float* const row = scores + r * neurons;

@@ -1,3 +1,5 @@
+#include <functional>
+
 #include "engine/kernels/simd/attention_work.h"
 #include "engine/kernels/simd/simd.h"
 
@@ -57,7 +59,8 @@ void attention(const AttentionShape& shape, const float* q, std::int64_t queries
     HWY_DYNAMIC_DISPATCH(attend)(work, 0, 1);
     return;
   }
-  pool.run([&](int thread) { HWY_DYNAMIC_DISPATCH(attend)(work, thread, pool.threads()); });
+  const auto part = [&](int thread) { HWY_DYNAMIC_DISPATCH(attend)(work, thread, pool.threads()); };
+  pool.run(std::ref(part));
 }
 
 }  // namespace torpor::simd
