@@ -41,14 +41,9 @@ std::string milliseconds(double value) {
   return format_number(value, 3);
 }
 
-/// Three digits, and no exponent for what tiny models reach.
-std::string rate_text(double rate) {
-  return rate >= 100 ? format_count(std::round(rate)) : format_number(rate, 3);
-}
-
 std::string spread_text(const Json& spread) {
-  return fmt::format("{} ({} to {})", rate_text(spread["median"].get<double>()), rate_text(spread["min"].get<double>()),
-                     rate_text(spread["max"].get<double>()));
+  return fmt::format("{} ({} to {})", format_rate(spread["median"].get<double>()),
+                     format_rate(spread["min"].get<double>()), format_rate(spread["max"].get<double>()));
 }
 
 std::string share_text(const Json& spread) {

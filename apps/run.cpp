@@ -66,11 +66,6 @@ std::string prompt_of(const RunOptions& options) {
   return prompt;
 }
 
-/// Tokens a second, in three digits, with no digits after the point where there are three before it.
-std::string rate_text(double rate) {
-  return rate >= 100 ? format_count(std::round(rate)) : format_number(rate, 3);
-}
-
 /// The tokens to start from; a text that starts from nothing starts from the token that begins every text.
 std::vector<TokenId> start_tokens(const Tokenizer& tokenizer, const Model& model, const std::string& prompt) {
   std::vector<TokenId> tokens;
@@ -301,9 +296,9 @@ int run(std::span<const std::string> arguments) {
   if (!common.json && isatty(STDOUT_FILENO) != 0 && !made.text.ends_with('\n')) print("\n");
   if (options.stats && !common.quiet) {
     note(fmt::format("prompt    {} tokens in {}, {} tokens/s", made.prompt_tokens, format_seconds(made.prefill_seconds),
-                     rate_text(per_second(made.prompt_tokens, made.prefill_seconds))));
+                     format_rate(per_second(made.prompt_tokens, made.prefill_seconds))));
     note(fmt::format("text      {} tokens in {}, {} tokens/s; stopped: {}", made.tokens,
-                     format_seconds(made.decode_seconds), rate_text(per_second(made.tokens, made.decode_seconds)),
+                     format_seconds(made.decode_seconds), format_rate(per_second(made.tokens, made.decode_seconds)),
                      made.stop_reason));
     note(fmt::format("weights   {}, {} parameters; {} threads",
                      format_bytes(static_cast<double>(model->weight_bytes())),

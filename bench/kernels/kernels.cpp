@@ -46,17 +46,6 @@ double time_of(const std::function<void()>& work) {
   return seconds() - start;
 }
 
-struct Spread {
-  double low, middle, high;
-};
-Spread spread(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return {values.front(), values[values.size() / 2], values.back()};
-}
-std::string text(const Spread& s) {
-  return fmt::format("{:5.2f} {:5.2f} {:5.2f}", s.low, s.middle, s.high);
-}
-
 void decode(const Options& options, ThreadPool& pool) {
   const std::int64_t cache = std::max<std::int64_t>(cpu_info().last_level_cache_bytes, 8 << 20);
   fmt::print("decode: one row, {} threads, weights of {:.0f} MB (cache {:.0f} MB)\n", pool.threads(),
@@ -77,10 +66,10 @@ void decode(const Options& options, ThreadPool& pool) {
     std::vector<float> y(static_cast<std::size_t>(out));
     std::vector<double> reads, rates, shares;
     for (int r = 0; r < options.rounds + 1; ++r) {
-      const double read = read_rate(bytes, pool);
+      const double read = memory_read_rate(bytes, pool);
       const double rate =
           static_cast<double>(bytes.size()) / time_of([&] { linear(w, x.data(), 1, {}, y.data(), pool); });
-      const double read_after = read_rate(bytes, pool);
+      const double read_after = memory_read_rate(bytes, pool);
       if (r == 0) continue;
       reads.push_back(std::max(read, read_after) * 1e-9);
       rates.push_back(rate * 1e-9);
@@ -186,7 +175,7 @@ void attend(const Options& options, ThreadPool& pool) {
     std::vector<float> k(static_cast<std::size_t>(seen * kv_width), 0.1F), v(k.size(), 0.2F), out(q.size());
     std::vector<double> rates, shares;
     for (int r = 0; r < options.rounds + 1; ++r) {
-      const double read = read_rate(std::as_bytes(std::span(k)), pool);
+      const double read = memory_read_rate(std::as_bytes(std::span(k)), pool);
       const double rate = 2.0 * static_cast<double>(k.size() * sizeof(float)) / time_of([&] {
                             attention(shape, q.data(), 1, seen - 1, k.data(), v.data(), kv_width, out.data(), pool);
                           });

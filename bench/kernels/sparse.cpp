@@ -34,19 +34,6 @@ std::vector<std::int32_t> draw(Random& random) {
   return active;
 }
 
-struct Times {
-  std::vector<double> values;
-  void add(double v) { values.push_back(v); }
-  std::string text() {
-    std::sort(values.begin(), values.end());
-    return fmt::format("{:5.2f} {:5.2f} {:5.2f}", values.front(), values[values.size() / 2], values.back());
-  }
-  double middle() {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
-  }
-};
-
 }  // namespace
 
 void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
@@ -126,7 +113,7 @@ void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
     std::int64_t layer = 0;
     const double dense_bytes = 2 * static_cast<double>(matrix);
     for (const Case& c : cases) {
-      Times ratio, micros, share, dense_share;
+      std::vector<double> ratio, micros, share, dense_share;
       for (int r = 0; r < rounds; ++r) {
         // Several layers on each side, so that one of the system's interruptions does not decide.
         for (auto& set : sets) set = draw(random);
@@ -143,33 +130,34 @@ void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
         const auto read = [&] {
           layer = (layer + 4) % layers;
           const std::int64_t from = layer + 4 <= layers ? layer : layers - std::min<std::int64_t>(4, layers);
-          return read_rate({memory.get() + from * 2 * matrix,
-                            static_cast<std::size_t>(std::min<std::int64_t>(4, layers) * 2 * matrix)},
-                           pool);
+          return memory_read_rate({memory.get() + from * 2 * matrix,
+                                   static_cast<std::size_t>(std::min<std::int64_t>(4, layers) * 2 * matrix)},
+                                  pool);
         };
         const double before = read();
         const double d = run(dense), s = run(c.run);
         const double reading = std::max(before, read());
-        ratio.add(d / s);
-        micros.add(s * 1e6);
-        share.add(c.bytes * dense_bytes / s / reading);
-        dense_share.add(dense_bytes / d / reading);
+        ratio.push_back(d / s);
+        micros.push_back(s * 1e6);
+        share.push_back(c.bytes * dense_bytes / s / reading);
+        dense_share.push_back(dense_bytes / d / reading);
       }
       fmt::print("  {:5} {:34} {:8.0f}  {}                   {:5.2f}  {}   (dense {})\n", traits(format).name, c.name,
-                 micros.middle(), ratio.text(), 1 / c.bytes, share.text(), dense_share.text());
+                 spread(micros).middle, text(spread(ratio)), 1 / c.bytes, text(spread(share)),
+                 text(spread(dense_share)));
     }
   }
 
   const auto scores = normal_values(13824, 5);
   std::vector<std::int32_t> index(scores.size());
   std::vector<float> shifted(scores.size());
-  Times micros;
+  std::vector<double> micros;
   for (int r = 0; r < 200; ++r) {
     const double start = seconds();
     for (int k = 0; k < 10; ++k) statistical_top_k(scores.data(), 13824, 1106, index.data(), shifted.data());
-    micros.add((seconds() - start) * 1e5);
+    micros.push_back((seconds() - start) * 1e5);
   }
-  fmt::print("  statistical top-k of 13824 scores: {} us, min median max\n", micros.text());
+  fmt::print("  statistical top-k of 13824 scores: {} us, min median max\n", text(spread(micros)));
 }
 
 }  // namespace torpor::bench

@@ -71,6 +71,10 @@ std::string format_number(double value, int significant) {
   return fmt::format("{:.{}g}", value, significant);
 }
 
+std::string format_rate(double rate) {
+  return rate >= 100 ? format_count(std::round(rate)) : format_number(rate, 3);
+}
+
 std::string format_seconds(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return kMissing;
   if (seconds < 59.95) return fmt::format("{:.{}f}", seconds, seconds < 9.95 ? 2 : 1) + kSpace + "s";

@@ -19,6 +19,8 @@ std::string format_bytes(double bytes);
 std::string format_count(double count);
 /// Four significant digits by default; powers of ten below 1e-4 and above 1e7.
 std::string format_number(double value, int significant = 4);
+/// A rate in three digits, without digits after the point where there are three before it: "3,127", "31.3".
+std::string format_rate(double rate);
 /// 12.3 s, 4 min 05 s, 2 h 03 min.
 std::string format_seconds(double seconds);
 std::string format(double value, NumberStyle style);

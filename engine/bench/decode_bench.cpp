@@ -18,10 +18,6 @@ double median(std::vector<double> values) {
   return values.empty() ? 0 : values[values.size() / 2];
 }
 
-double matrix_bytes(const WeightMatrix& w) {
-  return w.empty() ? 0 : static_cast<double>(w.out) * static_cast<double>(w.row_bytes());
-}
-
 /// Keys that a token in the middle of a round sees in a layer.
 double visible(const ModelConfig& config, std::size_t layer, const DecodeBenchOptions& options) {
   const double seen = static_cast<double>(options.context) + static_cast<double>(options.tokens + 1) / 2;
@@ -37,8 +33,9 @@ TokenBytes bytes_of(const Model& model, const SparseFfn* ffn, const PartTimes& t
     const LayerWeights& layer = model.layers()[l];
     for (const WeightMatrix* w :
          {&layer.attention.query, &layer.attention.key, &layer.attention.value, &layer.attention.output})
-      bytes.projections += matrix_bytes(*w);
-    for (const WeightMatrix* w : {&layer.ffn.gate, &layer.ffn.up, &layer.ffn.down}) bytes.ffn += matrix_bytes(*w);
+      bytes.projections += static_cast<double>(w->bytes());
+    for (const WeightMatrix* w : {&layer.ffn.gate, &layer.ffn.up, &layer.ffn.down})
+      bytes.ffn += static_cast<double>(w->bytes());
     const double keys = visible(config, l, options), head = config.head_dim * sizeof(float);
     if (config.spark.attention() && times.attention_rows > 0) {
       const int group = config.n_heads / config.n_kv_heads;
@@ -53,7 +50,7 @@ TokenBytes bytes_of(const Model& model, const SparseFfn* ffn, const PartTimes& t
     }
   }
   if (ffn != nullptr) bytes.ffn = ffn->bytes_per_token();
-  bytes.unembedding = matrix_bytes(model.unembedding()) + matrix_bytes(model.embedding_out());
+  bytes.unembedding = static_cast<double>(model.unembedding().bytes() + model.embedding_out().bytes());
   return bytes;
 }
 

@@ -81,12 +81,9 @@ Chart parts_chart(const std::vector<Side>& sides, bool times) {
           times ? "Milliseconds of a token by part of the model." : "Bytes of a token by part of the model.", chart};
 }
 
-std::string rate_text(double rate) {
-  return rate >= 100 ? format_count(std::round(rate)) : format_number(rate, 3);
-}
-
 std::string three(const Json& spread) {
-  return fmt::format("{} to {}", rate_text(spread.at("min").get<double>()), rate_text(spread.at("max").get<double>()));
+  return fmt::format("{} to {}", format_rate(spread.at("min").get<double>()),
+                     format_rate(spread.at("max").get<double>()));
 }
 
 ReportPage decode_page(const Json& bench, const Json& manifest) {
@@ -118,7 +115,7 @@ ReportPage decode_page(const Json& bench, const Json& manifest) {
                                                                    : bench.at("dense_reason").get<std::string>()));
   for (const Side& side : sides) {
     page.tiles.push_back(
-        {"Tokens a second, " + side.name, rate_text(side.rate()), three(side.json.at("tokens_per_second"))});
+        {"Tokens a second, " + side.name, format_rate(side.rate()), three(side.json.at("tokens_per_second"))});
     page.tiles.push_back({"Read for a token, " + side.name, format_bytes(side.gigabytes() * 1e9),
                           fmt::format("{} of the neurons", format_share(side.json.at("density").get<double>()))});
     page.tiles.push_back(

@@ -70,7 +70,7 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
     pool.parallel_for(ffn.down.in, columns_at_once(ffn.down.format),
                       [&](long begin, long end, int) { turn(ffn.down, format, begin, end, down); });
     if (!ffn.gate.empty()) {
-      const std::int64_t bytes = ffn.up.row_bytes() * ffn.up.out;
+      const std::int64_t bytes = ffn.up.bytes();
       std::byte* const up = allocate(bytes, "the up projections");
       by_neuron.up.data = up;
       pool.parallel_for(bytes, 1 << 20, [&](long begin, long end, int) {

@@ -31,7 +31,6 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const Spars
   const auto weights = NeuronMajorWeights::pack(model, pool, progress);
   result.ffn = std::make_shared<SparseFfn>(model, weights, rules);
   if (skip == Skip::where_it_pays) result.cost = measure_ffn_cost(*model, *weights, pool);
-  int dense = 0;
   for (int l = 0; l < config.n_layers; ++l) {
     const auto at = static_cast<std::size_t>(l);
     const double density = expected_density(config, plan, at);
@@ -47,11 +46,9 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const Spars
                                  100 * limit);
     }
     result.ffn->set_skips(l, reason.empty());
-    if (reason.empty()) continue;
-    result.dense.push_back({l, reason});
-    ++dense;
+    if (!reason.empty()) result.dense.push_back({l, reason});
   }
-  if (dense == config.n_layers) result.reason = result.dense.front().reason;
+  if (std::ssize(result.dense) == config.n_layers) result.reason = result.dense.front().reason;
   return result;
 }
 

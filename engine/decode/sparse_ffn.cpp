@@ -16,12 +16,8 @@ bool has_exact_zeros(const ModelConfig& config) {
          config.activation_threshold > 0 || config.spark.ffn();
 }
 
-std::int64_t matrix_bytes(const WeightMatrix& w) {
-  return w.empty() ? 0 : w.out * w.row_bytes();
-}
-
 std::int64_t layer_bytes(const FfnWeights& ffn) {
-  return matrix_bytes(ffn.gate) + matrix_bytes(ffn.up) + matrix_bytes(ffn.down);
+  return ffn.gate.bytes() + ffn.up.bytes() + ffn.down.bytes();
 }
 
 }  // namespace
@@ -101,10 +97,10 @@ void SparseFfn::forward(int layer, const float* in, float* out, ThreadPool& pool
     active = spark(rows, in, pool);
     read.multiplier = rows.up;
     x = in + config.spark.ffn_predictor;
-    count.bytes += matrix_bytes(rows.gate);
+    count.bytes += rows.gate.bytes();
   } else {
     gates(ffn, rows, in, pool);
-    count.bytes += matrix_bytes(config.gated ? rows.gate : rows.up);
+    count.bytes += (config.gated ? rows.gate : rows.up).bytes();
     active = compact_nonzero(values_.data(), d_ff, index_.data(), packed_.data());
     if (config.gated && selectors_.empty()) {
       read.multiplier = rows.up;
@@ -115,7 +111,7 @@ void SparseFfn::forward(int layer, const float* in, float* out, ThreadPool& pool
         linear(rows.up, in, 1, ffn.up_bias, packed_.data(), pool);
         for (std::int64_t i = 0; i < d_ff; ++i)
           values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
-        count.bytes += matrix_bytes(rows.up);
+        count.bytes += rows.up.bytes();
       } else {
         const auto listed = static_cast<std::size_t>(active);
         dot_rows(rows.up, {index_.data(), listed}, in, ffn.up_bias, packed_.data(), pool);

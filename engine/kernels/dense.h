@@ -25,6 +25,7 @@ struct WeightMatrix {
 
   bool empty() const { return data == nullptr; }
   std::int64_t row_bytes() const;  // of one output row
+  std::int64_t bytes() const { return empty() ? 0 : out * row_bytes(); }
   const std::byte* row(std::int64_t i) const { return data + i * row_bytes(); }
 };
 

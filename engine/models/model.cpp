@@ -1,10 +1,10 @@
 #include "engine/models/model.h"
 
 #include <cstring>
-#include <new>
 
 #include "core/base/error.h"
 #include "core/base/fingerprint.h"
+#include "core/base/large_memory.h"
 #include "core/base/log.h"
 #include "engine/models/model_files.h"
 #include "engine/models/weight_checks.h"
@@ -12,16 +12,9 @@
 namespace torpor {
 namespace {
 
-constexpr std::size_t kAlignment = 64;
 // Up to this size every weight is looked at on loading (a tenth of a second); beyond it, samples of each tensor are,
 // and the session reports the rest when a value that is not finite reaches the output.
 constexpr std::int64_t kFullScanBytes = std::int64_t{512} << 20;
-
-std::shared_ptr<std::byte> allocate_weights(std::size_t bytes, const std::string& purpose) {
-  void* memory = ::operator new (bytes, std::align_val_t{kAlignment}, std::nothrow);
-  if (memory == nullptr) throw IoError("out of memory: {} bytes for {}", bytes, purpose);
-  return {static_cast<std::byte*>(memory), [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
-}
 
 /// to[c, r] = from[r, c] for elements of some bytes.
 template <typename Element>
@@ -228,7 +221,7 @@ class ModelBuilder {
     const auto element = static_cast<std::size_t>(traits(view.format).quantised ? 2 : traits(view.format).block_bytes);
     const bool misaligned = reinterpret_cast<std::uintptr_t>(weight.data) % element != 0;
     if (!tensor.transposed && !misaligned) return weight;  // used where it lies
-    auto copy = allocate_weights(view.bytes.size(), view.name);
+    auto copy = allocate_large(view.bytes.size(), view.name);
     if (!tensor.transposed) {
       std::memcpy(copy.get(), weight.data, view.bytes.size());
     } else if (element == 4) {

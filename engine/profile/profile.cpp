@@ -405,9 +405,7 @@ class Profiler {
 
   void count_bytes() {
     TokenBytes& bytes = profile_.bytes;
-    const auto size = [](const WeightMatrix& w) {
-      return w.empty() ? 0.0 : static_cast<double>(w.row_bytes() * w.out);
-    };
+    const auto size = [](const WeightMatrix& w) { return static_cast<double>(w.bytes()); };
     const auto all_but_one_row = [&](const WeightMatrix& w) {
       return w.empty() ? 0.0 : size(w) - static_cast<double>(w.row_bytes());
     };

@@ -162,6 +162,13 @@ namespace {
 constexpr std::int64_t kBytesPerThread = 64 << 10;
 }  // namespace
 
+const QuantisedRows* quantised_input(const WeightMatrix& w, const float* x, std::int64_t rows) {
+  if (!traits(w.format).quantised) return nullptr;
+  QuantisedRows& q = quantised_rows(rows, w.in);
+  HWY_DYNAMIC_DISPATCH(quantise)(x, q);
+  return &q;
+}
+
 const char* target_name() {
   return HWY_DYNAMIC_DISPATCH(this_target)();
 }
@@ -170,11 +177,9 @@ void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, c
                      ThreadPool& pool) {
   // Every output is one dot product with its own fixed order of additions: any split gives the same bits.
   const std::int64_t grain = std::max<std::int64_t>(1, kBytesPerThread / std::max<std::int64_t>(1, w.row_bytes()));
-  if (traits(w.format).quantised) {
-    QuantisedRows& q = quantised_rows(rows, w.in);
-    HWY_DYNAMIC_DISPATCH(quantise)(x, q);
+  if (const QuantisedRows* const q = quantised_input(w, x, rows)) {
     const auto job = [&](long begin, long end, int) {
-      HWY_DYNAMIC_DISPATCH(quantised_outputs)(w, begin, end, q, bias, y);
+      HWY_DYNAMIC_DISPATCH(quantised_outputs)(w, begin, end, *q, bias, y);
     };
     return pool.parallel_for(w.out, grain, std::ref(job));
   }

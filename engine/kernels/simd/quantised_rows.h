@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "engine/kernels/dense.h"
+
 namespace torpor::simd {
 
 class QuantisedRows {
@@ -40,5 +42,9 @@ inline QuantisedRows& quantised_rows(std::int64_t count, std::int64_t width) {
   rows.reshape(count, width);
   return rows;
 }
+
+/// Rows of x, [rows, w.in], as products with w need them (few_rows.cpp), or null where they take them as they are.
+/// Valid until this thread's next call.
+const QuantisedRows* quantised_input(const WeightMatrix& w, const float* x, std::int64_t rows);
 
 }  // namespace torpor::simd

@@ -37,35 +37,14 @@ HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace {
 
-constexpr int kTogether = rows_at_once(1);
-static_assert(kTogether == 4);  // for_keys lists what may be left
-
-/// work<size>(k, rows, next): rows of `table` (stride in floats), those listed or all, four at a time.
+/// work<size>(k, rows, next): rows of `table` (stride in floats), those listed or all, some at a time.
 template <class Work>
 HWY_INLINE void for_keys(const float* table, std::int64_t stride, const std::int32_t* index, std::int64_t count,
                          const Work& work) {
-  const std::byte* rows[kTogether];
-  const std::byte* next[kTogether];
-  const auto row = [&](std::int64_t k) {
-    const std::int64_t j = index == nullptr ? k : index[k];
-    return reinterpret_cast<const std::byte*>(table + j * stride);
+  const auto row_of = [&](std::int64_t k) {
+    return reinterpret_cast<const std::byte*>(table + (index == nullptr ? k : index[k]) * stride);
   };
-  const auto fill = [&](std::int64_t k, int size) {
-    for (int r = 0; r < size; ++r) {
-      rows[r] = row(k + r);
-      next[r] = row(std::min(k + size + r, count - 1));
-    }
-  };
-  std::int64_t k = 0;
-  for (; k + kTogether <= count; k += kTogether) {
-    fill(k, kTogether);
-    work.template operator()<kTogether>(k, rows, next);
-  }
-  const auto left = static_cast<int>(count - k);
-  fill(k, left);
-  if (left == 3) work.template operator()<3>(k, rows, next);
-  if (left == 2) work.template operator()<2>(k, rows, next);
-  if (left == 1) work.template operator()<1>(k, rows, next);
+  for_row_groups(count, row_of, work, [&](int) { return row_of(count - 1); });
 }
 
 /// y[k] = scale * x . rows[k][0 … width)

@@ -58,38 +58,17 @@ HWY_INLINE void add_group(const WeightMatrix& w, const std::byte* const* rows, c
   }
 }
 
-constexpr int kTogether = rows_at_once(1);
-static_assert(kTogether == 4);  // for_groups lists what may be left
-
-/// work<size>(k, rows, next) for the listed rows of w, in order, kTogether or what is left at once. next: the rows of
-/// the group that follows; after the last one those that follow_on(r) names.
+/// The listed rows of w; follow_on(r): those after the last of them.
 template <class Work, class FollowOn>
-HWY_INLINE void for_groups(const WeightMatrix& w, const std::int32_t* listed, std::int64_t count, const Work& work,
+HWY_INLINE void for_listed(const WeightMatrix& w, const std::int32_t* listed, std::int64_t count, const Work& work,
                            const FollowOn& follow_on) {
-  const std::byte* rows[kTogether];
-  const std::byte* next[kTogether];
-  const auto fill = [&](std::int64_t k, int size) {
-    for (int r = 0; r < size; ++r) {
-      rows[r] = w.row(listed[k + r]);
-      next[r] = k + size + r < count ? w.row(listed[k + size + r]) : follow_on(r);
-    }
-  };
-  std::int64_t k = 0;
-  for (; k + kTogether <= count; k += kTogether) {
-    fill(k, kTogether);
-    work.template operator()<kTogether>(k, rows, next);
-  }
-  // What is left, together as well: alone each row would be waited for.
-  const auto left = static_cast<int>(count - k);
-  fill(k, left);
-  if (left == 3) work.template operator()<3>(k, rows, next);
-  if (left == 2) work.template operator()<2>(k, rows, next);
-  if (left == 1) work.template operator()<1>(k, rows, next);
+  for_row_groups(
+      count, [&](std::int64_t k) { return w.row(listed[k]); }, work, follow_on);
 }
 
 void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count, const float* x, const QuantisedRows* q,
           const float* bias, float* y) {
-  for_groups(
+  for_listed(
       w, active, count,
       [&]<int kRows>(std::int64_t k, const std::byte* const* rows, const std::byte* const* next) HWY_ATTR {
         dot_group<kRows>(w, rows, next, x, q, y + k);
@@ -130,7 +109,7 @@ void neurons(const NeuronRows& rows, const std::int32_t* active, float* values, 
     float a[kGroup];
     for (std::int64_t k = 0; k < n; ++k) a[k] = values[place[which][k]];
     if (multiplied) {
-      for_groups(
+      for_listed(
           multiplier, these, n,
           [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
             float products[kRows];
@@ -143,7 +122,7 @@ void neurons(const NeuronRows& rows, const std::int32_t* active, float* values, 
           [&](int r) { return multiplier.row(coming(r)); });
       for (std::int64_t k = 0; k < n; ++k) values[place[which][k]] = a[k];
     }
-    for_groups(
+    for_listed(
         down, these, n,
         [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
             HWY_ATTR { add_group<kRows>(down, w, next, a + k, sum); },
@@ -180,10 +159,6 @@ void unsort_pairs(const float* from, std::int64_t width, float* to) {
   for (; j + 2 * lanes <= width; j += 2 * lanes)
     hn::StoreInterleaved2(hn::LoadU(d, from + j), hn::LoadU(d, from + j + lanes), d, to + j);
   for (; j < width; ++j) to[j] = from[j];
-}
-
-void quantise_one(const float* x, QuantisedRows& q) {
-  quantise_rows(x, q);
 }
 
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {
@@ -248,7 +223,6 @@ HWY_EXPORT(dots);
 HWY_EXPORT(neurons);
 HWY_EXPORT(add_parts);
 HWY_EXPORT(unsort_pairs);
-HWY_EXPORT(quantise_one);
 HWY_EXPORT(compact_nonzero);
 HWY_EXPORT(compact_above);
 
@@ -264,24 +238,15 @@ constexpr std::int64_t kMaxRanges = 16;
 constexpr std::int64_t kLine = 64 / sizeof(float);
 
 std::int64_t ranges_of(const NeuronRows& rows) {
-  const std::int64_t bytes =
-      rows.down.out * (rows.down.row_bytes() + (rows.multiplier.empty() ? 0 : rows.multiplier.row_bytes()));
+  const std::int64_t bytes = rows.down.bytes() + rows.multiplier.bytes();
   return std::clamp<std::int64_t>(bytes / kRangeBytes, 1, std::min(kMaxRanges, rows.down.out));
-}
-
-/// x as products with w need it, or null where they take it as it is.
-const QuantisedRows* quantised_input(const WeightMatrix& w, const float* x) {
-  if (!traits(w.format).quantised) return nullptr;
-  QuantisedRows& q = quantised_rows(1, w.in);
-  HWY_DYNAMIC_DISPATCH(quantise_one)(x, q);
-  return &q;
 }
 
 }  // namespace
 
 void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, const float* bias, float* y,
               ThreadPool& pool) {
-  const QuantisedRows* const q = quantised_input(w, x);
+  const QuantisedRows* const q = quantised_input(w, x, 1);
   const auto job = [&](long begin, long end, int) {
     HWY_DYNAMIC_DISPATCH(dots)(w, active.data() + begin, end - begin, x, q, bias, y + begin);
   };
@@ -296,7 +261,7 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
   const bool sorted = rows.down.format == NumberFormat::bf16;
   float* const sums = scratch.sums(static_cast<std::size_t>((ranges + 1) * stride));
   float* const total = sorted ? sums + ranges * stride : out;
-  const QuantisedRows* const q = rows.multiplier.empty() ? nullptr : quantised_input(rows.multiplier, x);
+  const QuantisedRows* const q = rows.multiplier.empty() ? nullptr : quantised_input(rows.multiplier, x, 1);
   std::uint8_t used[kMaxRanges] = {};
   std::atomic<std::int64_t> next{0};
   const auto work = [&](int) {

@@ -22,7 +22,32 @@ HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-inline constexpr int kRowsPerPass = 4;  // of additions to a sum: its loads and stores are shared by so many rows
+/// work<size>(k, rows, next) for the rows row_of(0), …, row_of(count - 1), four at a time and what is left at once:
+/// alone each row would be waited for. next: the rows that come after these; after the last ones those that
+/// follow_on(r) names.
+template <class RowOf, class Work, class FollowOn>
+HWY_INLINE void for_row_groups(std::int64_t count, const RowOf& row_of, const Work& work, const FollowOn& follow_on) {
+  constexpr int kTogether = rows_at_once(1);
+  static_assert(kTogether == 4);  // what may be left is listed below
+  const std::byte* rows[kTogether];
+  const std::byte* next[kTogether];
+  const auto fill = [&](std::int64_t k, int size) {
+    for (int r = 0; r < size; ++r) {
+      rows[r] = row_of(k + r);
+      next[r] = k + size + r < count ? row_of(k + size + r) : follow_on(r);
+    }
+  };
+  std::int64_t k = 0;
+  for (; k + kTogether <= count; k += kTogether) {
+    fill(k, kTogether);
+    work.template operator()<kTogether>(k, rows, next);
+  }
+  const auto left = static_cast<int>(count - k);
+  fill(k, left);
+  if (left == 3) work.template operator()<3>(k, rows, next);
+  if (left == 2) work.template operator()<2>(k, rows, next);
+  if (left == 1) work.template operator()<1>(k, rows, next);
+}
 
 /// sum[j] += sum_r a[r] w[r][j] for `width` values of type T (float, hwy::float16_t, hwy::bfloat16_t). next: rows to
 /// ask for meanwhile. The sum lies as PlainWeights' vectors do: in order but for bf16, where of each 2 N values the N

@@ -38,11 +38,6 @@ void operator delete[](void* memory, std::size_t) noexcept {
 namespace torpor {
 namespace {
 
-std::shared_ptr<const Model> load(const std::string& name) {
-  const bool shipped = name.starts_with("models/");
-  return Model::load(shipped ? std::filesystem::path(TORPOR_SOURCE_DIR) / name : testing::golden("models/" + name));
-}
-
 /// Allocations of 40 tokens, after some that make room.
 long allocations_of(const std::shared_ptr<const Model>& model, std::shared_ptr<SparseFfn> ffn, ThreadPool& pool) {
   Session session(model, pool, {.context = 64});
@@ -76,7 +71,7 @@ INSTANTIATE_TEST_SUITE_P(All, Decode,
                          });
 
 TEST_P(Decode, OfATokenAllocatesNothing) {
-  const auto model = load(GetParam());
+  const auto model = testing::load_model(GetParam());
   for (const int threads : {1, 2}) {
     ThreadPool pool(threads);
     EXPECT_EQ(allocations_of(model, nullptr, pool), 0) << "dense, " << threads << " threads";

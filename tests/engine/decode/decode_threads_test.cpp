@@ -21,7 +21,7 @@ std::vector<float> logits_of(const std::shared_ptr<const Model>& model,
 
 TEST(DecodeThreads, AHundredRunsOnAnyNumberOfThreadsGiveTheSameBits) {
   for (const char* name : {"models/relu2", "models/spark"}) {
-    const auto model = Model::load(std::filesystem::path(TORPOR_SOURCE_DIR) / name);
+    const auto model = testing::load_model(name);
     ThreadPool pool(2);
     const auto weights = NeuronMajorWeights::pack(model, pool);
     const std::vector<SelectionRule> rules(model->layers().size(), OutputThreshold{0.05F});

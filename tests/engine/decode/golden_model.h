@@ -43,6 +43,15 @@ inline const char* const kGoldenModels[] = {"lab_arcee",  // written by `torpor 
 inline const char* const kGoldenGgufs[] = {"llama_silu", "llama_tied_bias", "llama_rope_llama3", "arcee", "nemotron",
                                            "gpt2",       "gemma2"};
 
+/// A golden model, or one that ships where the name begins with "models/".
+inline std::shared_ptr<const Model> load_model(const std::string& name) {
+  LoadOptions options;
+  if (name == "llama_ungated") options.activation_override = "relu2";
+  return Model::load(
+      name.starts_with("models/") ? std::filesystem::path(TORPOR_SOURCE_DIR) / name : golden("models/" + name),
+      options);
+}
+
 struct Expected {
   std::vector<TokenId> ids;   // [positions]
   std::vector<float> logits;  // [positions, vocab]

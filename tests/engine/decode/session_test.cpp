@@ -17,15 +17,9 @@ using testing::relative_difference;
 constexpr double kParity = 1e-4;  // against transformers, whose sums run in another order
 constexpr double kSelf = 2e-5;    // against ourselves: other row counts take other kernels, with other orders of sums
 
-std::shared_ptr<const Model> load(const std::string& name) {
-  LoadOptions options;
-  if (name == "llama_ungated") options.activation_override = "relu2";
-  return Model::load(golden("models/" + name), options);
-}
-
 class GoldenModel : public ::testing::TestWithParam<const char*> {
  protected:
-  std::shared_ptr<const Model> model = load(GetParam());
+  std::shared_ptr<const Model> model = testing::load_model(GetParam());
   Expected expected = expected_of(GetParam());
   ThreadPool pool{1};
 };

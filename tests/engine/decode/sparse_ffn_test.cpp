@@ -14,18 +14,9 @@ namespace {
 
 using testing::copy;
 using testing::expected_of;
-using testing::golden;
 using testing::relative_difference;
 
 constexpr double kSelf = 2e-5;  // other orders of sums
-
-std::shared_ptr<const Model> load(const std::string& name) {
-  LoadOptions options;
-  if (name == "llama_ungated") options.activation_override = "relu2";
-  return Model::load(
-      name.starts_with("models/") ? std::filesystem::path(TORPOR_SOURCE_DIR) / name : golden("models/" + name),
-      options);
-}
 
 std::shared_ptr<SparseFfn> sparse_ffn_of(const std::shared_ptr<const Model>& model, ThreadPool& pool,
                                          const std::vector<SelectionRule>& rules = {}) {
@@ -38,7 +29,7 @@ std::vector<SelectionRule> same_rule(const Model& model, const SelectionRule& ru
 
 class Decoded : public ::testing::TestWithParam<const char*> {
  protected:
-  std::shared_ptr<const Model> model = load(GetParam());
+  std::shared_ptr<const Model> model = testing::load_model(GetParam());
   std::vector<TokenId> ids = expected_of(GetParam()).ids;
   ThreadPool pool{2};
 
@@ -129,7 +120,7 @@ INSTANTIATE_TEST_SUITE_P(All, Shipped, ::testing::Values("models/relu2", "models
                          [](const auto& model) { return std::string(model.param).substr(7); });
 
 TEST_P(Shipped, WritesTheSameThousandTokensSkippingAndDense) {
-  const auto model = load(GetParam());
+  const auto model = testing::load_model(GetParam());
   ThreadPool pool(2);
   for (const TokenId first : {5, 400}) {
     Session dense(model, pool, {.context = 512}), sparse(model, pool, {.context = 512});
@@ -143,7 +134,7 @@ TEST_P(Shipped, WritesTheSameThousandTokensSkippingAndDense) {
 }
 
 TEST(SparseFfn, StopsAtNumbersThatAreNotFiniteAndNamesTheLayer) {
-  const auto model = load("arcee");
+  const auto model = testing::load_model("arcee");
   ThreadPool pool(1);
   const auto ffn = sparse_ffn_of(model, pool);
   std::vector<float> in(static_cast<std::size_t>(model->config().d_model), 1.0F), out(in.size());
@@ -155,7 +146,7 @@ TEST(SparseFfn, StopsAtNumbersThatAreNotFiniteAndNamesTheLayer) {
 }
 
 TEST(SparseFfn, RefusesRulesThatDoNotFit) {
-  const auto model = load("arcee");
+  const auto model = testing::load_model("arcee");
   ThreadPool pool(1);
   EXPECT_THROW(sparse_ffn_of(model, pool, {ExactZeros{}}), InvalidArgument);  // one rule, more layers
   EXPECT_THROW(sparse_ffn_of(model, pool, same_rule(*model, TopK{100000})), Error);
@@ -164,7 +155,7 @@ TEST(SparseFfn, RefusesRulesThatDoNotFit) {
 
 TEST(NeuronMajorWeights, HoldsTheColumnsOfDown) {
   for (const char* name : {"llama_silu", "arcee", "models/relu2", "gpt2"}) {
-    const auto model = load(name);
+    const auto model = testing::load_model(name);
     ThreadPool pool(2);
     int reported = 0;
     const auto weights = NeuronMajorWeights::pack(model, pool, [&](int layers) { reported = layers; });
