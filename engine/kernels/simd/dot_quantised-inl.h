@@ -17,17 +17,17 @@
 
 #include "engine/kernels/simd/dot_plain-inl.h"
 #include "engine/kernels/simd/quantised_rows.h"
+#include "engine/kernels/simd/vnni.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// 16 values at once at most, whatever the machine: half a block. (AVX-512 gains nothing here, decode waits for memory.)
+// 16 values at once at most, whatever the machine: half a block. q8_0 alone takes whole blocks where it can.
 using D16 = hn::CappedTag<std::int16_t, 16>;
 using D32 = hn::Repartition<std::int32_t, D16>;
 using DF = hn::Repartition<float, D16>;
 using D8 = hn::Rebind<std::uint8_t, D16>;
-using DI8 = hn::Rebind<std::int8_t, D16>;
 using D4 = hn::CappedTag<float, 4>;  // the scales of four blocks
 using V16 = hn::Vec<D16>;
 using V32 = hn::Vec<D32>;
@@ -40,10 +40,11 @@ inline const std::uint8_t* bytes_at(const std::byte* p) {
 
 /// sum += pairwise products of a and b. (The second half, `high`, is used by NEON only; the compiler drops it
 /// elsewhere.)
-HWY_INLINE V32 multiply_pairs(V16 a, V16 b, V32 sum) {
-  const D32 d;
-  V32 high = hn::Zero(d);
-  const V32 low = hn::ReorderWidenMulAccumulate(d, a, b, sum, high);
+template <class V, class VSum>
+HWY_INLINE VSum multiply_pairs(V a, V b, VSum sum) {
+  const hn::DFromV<VSum> d;
+  VSum high = hn::Zero(d);
+  const VSum low = hn::ReorderWidenMulAccumulate(d, a, b, sum, high);
 #if HWY_ARCH_X86
   return low;
 #else
@@ -94,10 +95,11 @@ inline void quantise_rows(const float* x, QuantisedRows& q) {
     }
     const float largest = hn::GetLane(hn::MaxOfLanes(d, top));
     const float nan = hn::GetLane(hn::SumOfLanes(d, bad));
+    constexpr auto kMost = static_cast<float>(QuantisedRows::kLargest);
     // Below this the reciprocal overflows; such a block adds nothing that f32 sums of normal size would show.
-    const bool tiny = largest < 32767 * std::numeric_limits<float>::min();
-    const auto inverse = hn::Set(d, tiny ? 0.0F : 32767.0F / largest);
-    q.scales[static_cast<std::size_t>(b)] = (tiny ? 0.0F : largest / 32767.0F) + nan;
+    const bool tiny = largest < kMost * std::numeric_limits<float>::min();
+    const auto inverse = hn::Set(d, tiny ? 0.0F : kMost / largest);
+    q.scales[static_cast<std::size_t>(b)] = (tiny ? 0.0F : largest / kMost) + nan;
     for (std::int64_t half = 0; half < 2; ++half) {
       auto sum = hn::Zero(di);
       for (std::int64_t i = half * kBlock / 2; i < (half + 1) * kBlock / 2; i += lanes) {
@@ -111,19 +113,19 @@ inline void quantise_rows(const float* x, QuantisedRows& q) {
 }
 
 /// out[k * kX + r] = x[first_row + r] . w[k] for blocks of 32 values behind an f16 scale: sum over blocks of d_b s_b (q
-/// . x). unpack(p, q): the values of the block at p, as vectors of 16-bit numbers in the order of x. ahead: rows to ask
-/// for meanwhile. The order of the additions is the same for every kW and kX.
-template <int kW, int kX, std::int64_t kBytes, class Unpack>
+/// . x). unpack(p, q): the values of the block at p, as vectors of tag D, of 16-bit numbers, in the order of x. ahead:
+/// rows to ask for meanwhile. The order of the additions is the same for every kW and kX.
+template <class D, int kW, int kX, std::int64_t kBytes, class Unpack>
 HWY_INLINE void dot_blocks(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
                            std::int64_t first_row, float* out, const Unpack& unpack) {
-  const D16 d16;
-  const D32 d32;
-  const DF df;
+  const D d16;
+  const hn::Repartition<std::int32_t, D> d32;
+  const hn::Repartition<float, D> df;
   const D4 d4;
   constexpr int kMost = 8;  // vectors of four numbers in a block, on the narrowest machine
   const auto lanes = static_cast<int>(hn::Lanes(d16));
   const int parts = 32 / lanes;
-  VF sum[kW][kX][2];
+  hn::Vec<decltype(df)> sum[kW][kX][2];
   for (int k = 0; k < kW; ++k)
     for (int r = 0; r < kX; ++r) sum[k][r][0] = sum[k][r][1] = hn::Zero(df);
   const std::int16_t* values = x.values.get() + first_row * x.in;
@@ -132,10 +134,10 @@ HWY_INLINE void dot_blocks(const std::byte* const* w, const std::byte* const* ah
 
   const auto block = [&](std::int64_t b, int which, int half) HWY_ATTR {
     for (int k = 0; k < kW; ++k) {
-      V16 q[kMost];
+      hn::Vec<D> q[kMost];
       unpack(bytes_at(w[k]) + b * kBytes + 2, q);
       for (int r = 0; r < kX; ++r) {
-        V32 products = hn::Zero(d32);
+        auto products = hn::Zero(d32);
         for (int i = 0; i < parts; ++i)
           products = multiply_pairs(q[i], hn::Load(d16, values + r * x.in + b * 32 + i * lanes), products);
         sum[k][r][half] =
@@ -172,10 +174,12 @@ HWY_INLINE void dot_blocks(const std::byte* const* w, const std::byte* const* ah
 template <int kW, int kX>
 HWY_INLINE void dot_q8_0(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
                          std::int64_t first_row, float* out) {
-  dot_blocks<kW, kX, 34>(w, ahead, x, first_row, out, [](const std::uint8_t* p, V16* q) HWY_ATTR {
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(D16()));
+  using D = hn::CappedTag<std::int16_t, 32>;
+  dot_blocks<D, kW, kX, 34>(w, ahead, x, first_row, out, [](const std::uint8_t* p, hn::Vec<D>* q) HWY_ATTR {
+    const hn::Rebind<std::int8_t, D> d8;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(D()));
     for (std::int64_t i = 0; i < 32; i += lanes)
-      q[i / lanes] = hn::PromoteTo(D16(), hn::LoadU(DI8(), reinterpret_cast<const std::int8_t*>(p + i)));
+      q[i / lanes] = hn::PromoteTo(D(), hn::LoadU(d8, reinterpret_cast<const std::int8_t*>(p + i)));
   });
 }
 
@@ -185,7 +189,8 @@ HWY_INLINE void dot_q8_0(const std::byte* const* w, const std::byte* const* ahea
 template <int kW, int kX>
 HWY_INLINE void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
                          std::int64_t first_row, float* out) {
-  dot_blocks<kW, kX, 18>(w, ahead, x, first_row, out, [](const std::uint8_t* p, V16* q) HWY_ATTR {
+  if (x.split) return vnni::dot_q4_0<kW, kX>(w, ahead, x, first_row, out);
+  dot_blocks<D16, kW, kX, 18>(w, ahead, x, first_row, out, [](const std::uint8_t* p, V16* q) HWY_ATTR {
     const D16 d16;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d16));
     const V16 mask = hn::Set(d16, 15), eight = hn::Set(d16, 8);

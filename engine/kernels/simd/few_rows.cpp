@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "engine/kernels/simd/quantised_rows.h"
 #include "engine/kernels/simd/simd.h"
+#include "engine/kernels/simd/vnni.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/simd/few_rows.cpp"
@@ -18,39 +19,41 @@ HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace {
 
-/// Some rows of a matrix that are multiplied together, and those that follow them.
+/// Some rows of a matrix that are multiplied together, and those that follow them. stride: w.row_bytes().
 template <int kW>
 struct RowGroup {
-  RowGroup(const WeightMatrix& w, std::int64_t first) {
+  RowGroup(const WeightMatrix& w, std::int64_t stride, std::int64_t first) {
     for (int k = 0; k < kW; ++k) {
-      rows[k] = w.row(first + k);
-      ahead[k] = w.row(std::min(first + kW + k, w.out - 1));
+      rows[k] = w.data + (first + k) * stride;
+      ahead[k] = w.data + std::min(first + kW + k, w.out - 1) * stride;
     }
   }
   const std::byte* rows[kW];
   const std::byte* ahead[kW];
 };
 
-/// Outputs [begin, end) for kX rows of x from row `first` on. `dot` is a template over the rows of w and of x.
-template <int kX, class Dot>
+/// Outputs [begin, end) for kX rows of x from row `first` on, kTogether at once. `dot` is a template over the rows of w
+/// and of x.
+template <int kX, int kTogether, class Dot>
 HWY_INLINE void few_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, std::int64_t first,
                             const float* bias, float* y, const Dot& dot) {
+  const std::int64_t stride = w.row_bytes();
   const auto group = [&]<int kW>(std::int64_t o) HWY_ATTR {
-    const RowGroup<kW> rows(w, o);
+    const RowGroup<kW> rows(w, stride, o);
     float sums[kW * kX];
     dot.template operator()<kW, kX>(rows.rows, rows.ahead, first, sums);
     for (int k = 0; k < kW; ++k)
       for (int r = 0; r < kX; ++r)
         y[(first + r) * w.out + o + k] = sums[k * kX + r] + (bias == nullptr ? 0.0F : bias[o + k]);
   };
-  constexpr int kTogether = rows_at_once(kX);
   std::int64_t o = begin;
   for (; o + kTogether <= end; o += kTogether) group.template operator()<kTogether>(o);
   for (; o < end; ++o) group.template operator()<1>(o);
 }
 
-/// Rows of x four at a time, so that the weights of a slice pass through the cache once for each four.
-template <class Dot>
+/// Rows of x four at a time, so that the weights of a slice pass through the cache once for each four. kTogether: rows
+/// of w at once for one row of x.
+template <int kTogether, class Dot>
 HWY_INLINE void each_output(const WeightMatrix& w, std::int64_t begin, std::int64_t end, std::int64_t rows,
                             const float* bias, float* y, const Dot& dot) {
   // A slice of rows of w that stays in the second-level cache while further rows of x use it.
@@ -60,28 +63,29 @@ HWY_INLINE void each_output(const WeightMatrix& w, std::int64_t begin, std::int6
     for (std::int64_t r = 0; r < rows; r += 4) {
       switch (std::min<std::int64_t>(4, rows - r)) {
         case 1:
-          few_outputs<1>(w, from, to, r, bias, y, dot);
+          few_outputs<1, kTogether>(w, from, to, r, bias, y, dot);
           break;
         case 2:
-          few_outputs<2>(w, from, to, r, bias, y, dot);
+          few_outputs<2, 2>(w, from, to, r, bias, y, dot);
           break;
         case 3:
-          few_outputs<3>(w, from, to, r, bias, y, dot);
+          few_outputs<3, 2>(w, from, to, r, bias, y, dot);
           break;
         default:
-          few_outputs<4>(w, from, to, r, bias, y, dot);
+          few_outputs<4, 2>(w, from, to, r, bias, y, dot);
       }
     }
     if (rows <= 4) return;
   }
 }
 
-template <class T>
+template <class T, NumberFormat kFormat>
 void plain_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const float* x, std::int64_t rows,
                    const float* bias, float* y) {
-  each_output(w, begin, end, rows, bias, y,
-              [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out)
-                  HWY_ATTR { dot_plain<T, kW, kX>(p, ahead, x + r * w.in, w.in, out); });
+  each_output<rows_at_once(kFormat)>(
+      w, begin, end, rows, bias, y,
+      [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out)
+          HWY_ATTR { dot_plain<T, kW, kX>(p, ahead, x + r * w.in, w.in, out); });
 }
 
 /// Any other format: through f32, one row at a time.
@@ -92,21 +96,23 @@ void converted_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t e
   for (std::int64_t o = begin; o < end; ++o) {
     to_f32(w.format, w.row(o), row);
     for (std::int64_t r = 0; r < rows; ++r)
-      plain_outputs<float>(one, 0, 1, x + r * w.in, 1, bias == nullptr ? nullptr : bias + o, y + r * w.out + o);
+      plain_outputs<float, NumberFormat::f32>(one, 0, 1, x + r * w.in, 1, bias == nullptr ? nullptr : bias + o,
+                                              y + r * w.out + o);
   }
 }
 
-#define TORPOR_QUANTISED_OUTPUTS(name, dot)                                                                         \
-  void name(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x, const float* bias, \
-            float* y) {                                                                                             \
-    each_output(w, begin, end, x.rows, bias, y,                                                                     \
-                [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r,       \
-                                    float* out) HWY_ATTR { dot<kW, kX>(p, ahead, x, r, out); });                    \
+#define TORPOR_QUANTISED_OUTPUTS(name)                                                                            \
+  void name##_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x,        \
+                      const float* bias, float* y) {                                                              \
+    each_output<rows_at_once(NumberFormat::name)>(                                                                \
+        w, begin, end, x.rows, bias, y,                                                                           \
+        [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out) \
+            HWY_ATTR { dot_##name<kW, kX>(p, ahead, x, r, out); });                                               \
   }
-TORPOR_QUANTISED_OUTPUTS(q8_0_outputs, dot_q8_0)
-TORPOR_QUANTISED_OUTPUTS(q4_0_outputs, dot_q4_0)
-TORPOR_QUANTISED_OUTPUTS(q4_k_outputs, dot_q4_k)
-TORPOR_QUANTISED_OUTPUTS(q6_k_outputs, dot_q6_k)
+TORPOR_QUANTISED_OUTPUTS(q8_0)
+TORPOR_QUANTISED_OUTPUTS(q4_0)
+TORPOR_QUANTISED_OUTPUTS(q4_k)
+TORPOR_QUANTISED_OUTPUTS(q6_k)
 #undef TORPOR_QUANTISED_OUTPUTS
 
 void quantised_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x,
@@ -127,21 +133,27 @@ void outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const 
              const float* bias, float* y) {
   switch (w.format) {
     case NumberFormat::f32:
-      return plain_outputs<float>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<float, NumberFormat::f32>(w, begin, end, x, rows, bias, y);
     case NumberFormat::f16:
-      return plain_outputs<hwy::float16_t>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<hwy::float16_t, NumberFormat::f16>(w, begin, end, x, rows, bias, y);
     case NumberFormat::bf16:
-      return plain_outputs<hwy::bfloat16_t>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<hwy::bfloat16_t, NumberFormat::bf16>(w, begin, end, x, rows, bias, y);
     default:
       return converted_outputs(w, begin, end, x, rows, bias, y);
   }
 }
 
-void quantise(const float* x, QuantisedRows& q) {
+void quantise(const float* x, NumberFormat format, QuantisedRows& q) {
   quantise_rows(x, q);
+#if HWY_TARGET == HWY_AVX3
+  if (format == NumberFormat::q4_0 && vnni::available()) vnni::split(q);
+#else
+  (void)format;
+#endif
 }
 
 const char* this_target() {
+  if (HWY_TARGET == HWY_AVX3 && vnni::available()) return "AVX-512 with VNNI";
   return hwy::TargetName(HWY_TARGET);
 }
 
@@ -165,7 +177,7 @@ constexpr std::int64_t kBytesPerThread = 64 << 10;
 const QuantisedRows* quantised_input(const WeightMatrix& w, const float* x, std::int64_t rows) {
   if (!traits(w.format).quantised) return nullptr;
   QuantisedRows& q = quantised_rows(rows, w.in);
-  HWY_DYNAMIC_DISPATCH(quantise)(x, q);
+  HWY_DYNAMIC_DISPATCH(quantise)(x, w.format, q);
   return &q;
 }
 

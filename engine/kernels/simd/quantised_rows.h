@@ -1,5 +1,5 @@
 // Rows of x as 16-bit integers with one scale for 32 values, for products with quantised weights in integer arithmetic:
-// x = scale * value, |value| <= 32767. The rounding is at most 1.6e-5 of a block's largest |x|: f32 results in
+// x = scale * value, |value| <= kLargest. The rounding is at most 1.6e-5 of a block's largest |x|: f32 results in
 // practice, unlike the 8 bits that are usual elsewhere, at two multiply-add instructions for 32 weights instead of one.
 #pragma once
 
@@ -14,12 +14,15 @@ namespace torpor::simd {
 class QuantisedRows {
  public:
   static constexpr std::int64_t kBlock = 32;
+  /// 127 * 256 + 127, so that a value is 256 times one signed byte and another.
+  static constexpr int kLargest = 32639;
 
   /// Makes room for `count` rows of `width` values, a multiple of 32. Allocates only to grow.
   void reshape(std::int64_t count, std::int64_t width) {
     rows = count;
     in = width;
     blocks = width / kBlock;
+    split = false;
     if (rows * in <= room_) return;
     room_ = rows * in;
     values = hwy::AllocateAligned<std::int16_t>(static_cast<std::size_t>(room_));
@@ -31,6 +34,12 @@ class QuantisedRows {
   hwy::AlignedFreeUniquePtr<std::int16_t[]> values;  // [rows, in]
   hwy::AlignedFreeUniquePtr<float[]> scales;         // [rows, blocks]; NaN where the block holds NaN or infinity
   hwy::AlignedFreeUniquePtr<float[]> sums;           // [rows, blocks, 2]: sums of the values of each half of a block
+
+  /// The values once more for instructions that multiply bytes, where `split`: vnni.h makes them and says how they lie.
+  bool split = false;
+  hwy::AlignedFreeUniquePtr<std::int8_t[]> high, low;
+  hwy::AlignedFreeUniquePtr<std::int32_t[]> offsets;
+  std::int64_t split_room = 0;
 
  private:
   std::int64_t room_ = 0;

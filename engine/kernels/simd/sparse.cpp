@@ -58,12 +58,14 @@ HWY_INLINE void add_group(const WeightMatrix& w, const std::byte* const* rows, c
   }
 }
 
-/// The listed rows of w; follow_on(r): those after the last of them.
+/// The listed rows of w; follow_on(r): which come after the last of them.
 template <class Work, class FollowOn>
 HWY_INLINE void for_listed(const WeightMatrix& w, const std::int32_t* listed, std::int64_t count, const Work& work,
                            const FollowOn& follow_on) {
+  const std::int64_t stride = w.row_bytes();
   for_row_groups(
-      count, [&](std::int64_t k) { return w.row(listed[k]); }, work, follow_on);
+      count, [&](std::int64_t k) { return w.data + listed[k] * stride; }, work,
+      [&](int r) { return w.data + follow_on(r) * stride; });
 }
 
 void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count, const float* x, const QuantisedRows* q,
@@ -75,7 +77,7 @@ void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count,
         if (bias == nullptr) return;
         for (int r = 0; r < kRows; ++r) y[k + r] += bias[active[k + r]];
       },
-      [&](int) { return w.row(active[count - 1]); });
+      [&](int) { return active[count - 1]; });
 }
 
 /// The neurons of one range: values[k] becomes a_k, sum [down.in] the sum of a_k down[active[k]].
@@ -119,14 +121,14 @@ void neurons(const NeuronRows& rows, const std::int32_t* active, float* values, 
                   products[r] +
                   (rows.multiplier_bias.empty() ? 0.0F : rows.multiplier_bias[static_cast<std::size_t>(these[k + r])]);
           },
-          [&](int r) { return multiplier.row(coming(r)); });
+          coming);
       for (std::int64_t k = 0; k < n; ++k) values[place[which][k]] = a[k];
     }
     for_listed(
         down, these, n,
         [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
             HWY_ATTR { add_group<kRows>(down, w, next, a + k, sum); },
-        [&](int r) { return down.row(coming(r)); });
+        coming);
   }
 }
 

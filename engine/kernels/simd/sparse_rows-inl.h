@@ -27,8 +27,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// follow_on(r) names.
 template <class RowOf, class Work, class FollowOn>
 HWY_INLINE void for_row_groups(std::int64_t count, const RowOf& row_of, const Work& work, const FollowOn& follow_on) {
-  constexpr int kTogether = rows_at_once(1);
-  static_assert(kTogether == 4);  // what may be left is listed below
+  constexpr int kTogether = 4;  // what may be left is listed below
   const std::byte* rows[kTogether];
   const std::byte* next[kTogether];
   const auto fill = [&](std::int64_t k, int size) {

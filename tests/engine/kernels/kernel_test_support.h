@@ -12,6 +12,7 @@
 
 #include "core/base/random.h"
 #include "core/tensor/number_format.h"
+#include "engine/kernels/simd/vnni.h"
 
 namespace torpor::testing {
 
@@ -73,6 +74,9 @@ class Misaligned {
 inline void with_every_instruction_set(const std::function<void(const std::string&)>& body) {
   std::int64_t all = hwy::SupportedTargets() & (HWY_SSE4 | HWY_AVX2 | HWY_AVX3 | HWY_NEON | HWY_SVE | HWY_SVE2);
   if (all == 0) return body("default");
+  // What is beyond Highway's, first: VNNI instructions (vnni.h).
+  if (simd::vnni::available()) body("AVX-512 with VNNI");
+  simd::vnni::switched_off = true;
   for (; all != 0; all &= all - 1) {
     const std::int64_t one = all & -all;
     hwy::SetSupportedTargetsForTest(one);
@@ -81,6 +85,7 @@ inline void with_every_instruction_set(const std::function<void(const std::strin
   }
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().DeInit();
+  simd::vnni::switched_off = false;
 }
 
 }  // namespace torpor::testing

@@ -1,0 +1,187 @@
+#include "engine/kernels/simd/vnni.h"
+
+#include <hwy/targets.h>
+
+#if HWY_ARCH_X86_64
+#include <immintrin.h>
+#endif
+
+namespace torpor::simd::vnni {
+
+std::atomic<bool> switched_off{false};
+
+#if HWY_ARCH_X86_64
+
+namespace {
+
+constexpr std::int64_t kGroup = 128;  // values of four blocks
+constexpr std::int64_t kBytes = 18;   // of a block: f16 scale, 16 bytes of nibbles
+
+std::int64_t groups_of(const QuantisedRows& x) {
+  return (x.blocks + 3) / 4;
+}
+
+template <class T>
+void grow(hwy::AlignedFreeUniquePtr<T[]>& array, std::int64_t count) {
+  array = hwy::AllocateAligned<T>(static_cast<std::size_t>(count));
+}
+
+void make_room(QuantisedRows& x) {
+  const std::int64_t room = x.rows * groups_of(x) * kGroup;
+  if (room <= x.split_room) return;
+  x.split_room = room;
+  grow(x.high, room);
+  grow(x.low, room);
+  grow(x.offsets, room / 8);
+}
+
+}  // namespace
+
+bool available() {
+  static const bool has = (hwy::SupportedTargets() & HWY_AVX3_DL) != 0;  // asks the processor: tens of microseconds
+  return has && !switched_off.load(std::memory_order_relaxed);
+}
+
+// For the functions below, not for the file: what it shares with others as inline code must run everywhere. Lambdas do
+// not inherit it.
+#define TORPOR_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")))
+#pragma GCC push_options
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"  // of GCC 12 for its own immintrin.h
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")
+
+namespace {
+
+/// Bits 0 … n - 1, n <= 64.
+__mmask64 first_bytes(std::int64_t n) {
+  return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
+}
+
+}  // namespace
+
+void split(QuantisedRows& x) {
+  const std::int64_t groups = groups_of(x);
+  make_room(x);
+  x.split = true;
+  const __m512i ones = _mm512_set1_epi8(1);
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    for (std::int64_t g = 0; g < groups; ++g) {
+      std::int8_t* const high = x.high.get() + (r * groups + g) * kGroup;
+      std::int8_t* const low = x.low.get() + (r * groups + g) * kGroup;
+      for (std::int64_t b = 0; b < 4; ++b) {
+        for (std::int64_t half = 0; half < 2; ++half) {
+          __m256i v = _mm256_setzero_si256();
+          if (4 * g + b < x.blocks)
+            v = _mm256_load_si256(
+                reinterpret_cast<const __m256i*>(x.values.get() + r * x.in + (4 * g + b) * 32 + half * 16));
+          const __m256i upper = _mm256_srai_epi16(_mm256_add_epi16(v, _mm256_set1_epi16(128)), 8);
+          _mm_store_si128(reinterpret_cast<__m128i*>(high + half * 64 + b * 16), _mm256_cvtepi16_epi8(upper));
+          _mm_store_si128(reinterpret_cast<__m128i*>(low + half * 64 + b * 16), _mm256_cvtepi16_epi8(v));
+        }
+      }
+      const auto sums = [&](const std::int8_t* bytes) TORPOR_VNNI {
+        return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, _mm512_load_si512(bytes)), ones,
+                                   _mm512_load_si512(bytes + 64));
+      };
+      const __m512i total = _mm512_add_epi32(_mm512_slli_epi32(sums(high), 8), sums(low));
+      _mm512_store_si512(x.offsets.get() + (r * groups + g) * 16,
+                         _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(total, 3)));
+    }
+  }
+}
+
+template <int kW, int kX>
+void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x, std::int64_t first_row,
+              float* out) {
+  // The 16-bit words of four blocks (72 bytes) that hold nibbles, from a vector at the first byte and one 8 bytes on.
+  const __m512i words = _mm512_set_epi16(0, 0, 0, 0, 31, 30, 29, 28, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15, 14, 13,
+                                         12, 11, 10, 8, 7, 6, 5, 4, 3, 2, 1);
+  const __m512i later = _mm512_set_epi16(31, 30, 29, 28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                         0, 0, 0, 0, 0, 0, 0);
+  constexpr __mmask32 kLater = 0xF0000000U;
+  const __m512i scale_words = _mm512_castsi128_si512(_mm_set_epi16(0, 0, 0, 0, 27, 18, 9, 0));
+  const __m512i each = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const std::int64_t groups = groups_of(x);
+  const std::int8_t* const high = x.high.get() + first_row * groups * kGroup;
+  const std::int8_t* const low = x.low.get() + first_row * groups * kGroup;
+  const std::int32_t* const offsets = x.offsets.get() + first_row * groups * 16;
+  const float* const scales = x.scales.get() + first_row * x.blocks;
+  __m512 sum[kW][kX];
+  for (int k = 0; k < kW; ++k)
+    for (int r = 0; r < kX; ++r) sum[k][r] = _mm512_setzero_ps();
+
+  const auto group = [&]<bool kWhole>(std::int64_t g, int k, __m512i bytes, __m512i bytes_8_on,
+                                      __mmask8 present) TORPOR_VNNI {
+    const __m512i both =
+        _mm512_mask_permutexvar_epi16(_mm512_permutexvar_epi16(words, bytes), kLater, later, bytes_8_on);
+    const __m512i first = _mm512_and_si512(both, nibble);
+    const __m512i last = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
+    const __m128 weight_scales = _mm_cvtph_ps(_mm512_castsi512_si128(_mm512_permutexvar_epi16(scale_words, bytes)));
+    for (int r = 0; r < kX; ++r) {
+      const std::int64_t at = (r * groups + g) * kGroup;
+      __m512i upper = _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, _mm512_load_si512(high + at));
+      __m512i products = _mm512_dpbusd_epi32(_mm512_load_si512(offsets + at / 8), first, _mm512_load_si512(low + at));
+      upper = _mm512_dpbusd_epi32(upper, last, _mm512_load_si512(high + at + 64));
+      products = _mm512_dpbusd_epi32(products, last, _mm512_load_si512(low + at + 64));
+      products = _mm512_add_epi32(products, _mm512_slli_epi32(upper, 8));
+      const float* const x_scales = scales + r * x.blocks + g * 4;
+      const __m128 scale = kWhole ? _mm_mul_ps(weight_scales, _mm_loadu_ps(x_scales))
+                                  : _mm_maskz_mul_ps(present, weight_scales, _mm_maskz_loadu_ps(present, x_scales));
+      sum[k][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products),
+                                  _mm512_permutexvar_ps(each, _mm512_castps128_ps512(scale)), sum[k][r]);
+    }
+  };
+
+  const std::int64_t whole = x.blocks / 4;
+  for (std::int64_t g = 0; g < whole; ++g) {
+    for (int k = 0; k < kW; ++k) {
+      const std::byte* const p = w[k] + g * 4 * kBytes;
+      _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + g * 4 * kBytes), _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + g * 4 * kBytes + 64), _MM_HINT_T1);
+      group.template operator()<true>(g, k, _mm512_loadu_si512(p), _mm512_loadu_si512(p + 8), 15);
+    }
+  }
+  if (const std::int64_t left = x.blocks - whole * 4; left > 0) {
+    for (int k = 0; k < kW; ++k) {
+      const std::byte* const p = w[k] + whole * 4 * kBytes;
+      const std::int64_t bytes = left * kBytes;
+      group.template operator()<false>(whole, k, _mm512_maskz_loadu_epi8(first_bytes(bytes), p),
+                                       _mm512_maskz_loadu_epi8(first_bytes(bytes - 8), p + 8),
+                                       static_cast<__mmask8>((1 << left) - 1));
+    }
+  }
+  for (int k = 0; k < kW; ++k)
+    for (int r = 0; r < kX; ++r) out[k * kX + r] = _mm512_reduce_add_ps(sum[k][r]);
+}
+
+#define TORPOR_INSTANTIATE(kW, kX)                                                                                     \
+  template void dot_q4_0<kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, \
+                                 float*);
+TORPOR_INSTANTIATE(1, 1)
+TORPOR_INSTANTIATE(2, 1)
+TORPOR_INSTANTIATE(3, 1)
+TORPOR_INSTANTIATE(4, 1)
+TORPOR_INSTANTIATE(1, 2)
+TORPOR_INSTANTIATE(2, 2)
+TORPOR_INSTANTIATE(1, 3)
+TORPOR_INSTANTIATE(2, 3)
+TORPOR_INSTANTIATE(1, 4)
+TORPOR_INSTANTIATE(2, 4)
+#undef TORPOR_INSTANTIATE
+
+#pragma GCC diagnostic pop
+#pragma GCC pop_options
+
+#else
+
+bool available() {
+  return false;
+}
+void split(QuantisedRows&) {}
+template <int kW, int kX>
+void dot_q4_0(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, float*) {}
+
+#endif
+
+}  // namespace torpor::simd::vnni
