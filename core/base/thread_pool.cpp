@@ -34,6 +34,10 @@ int available_processors() {
 }
 
 struct ThreadPool::State {
+  struct alignas(128) Part {  // of its own lines: all threads write here
+    std::atomic<long> next{0};
+    long end = 0;
+  };
   std::atomic<unsigned> generation{0};  // raised once per job; workers wait for it to change
   std::atomic<int> pending{0};          // workers still inside the current job
   std::atomic<bool> stop{false};
@@ -41,6 +45,7 @@ struct ThreadPool::State {
   std::mutex error_mutex;
   std::exception_ptr error;
   std::vector<std::thread> workers;
+  std::vector<Part> parts;  // of a balanced loop, one a thread
 
   void call(int thread) {
     try {
@@ -72,6 +77,7 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   if (threads < 0 || threads > 4096) throw InvalidArgument("[ThreadPool] expected 0 to 4096 threads, got {}", threads);
   if (threads == 0) threads = available_processors();
+  state_->parts = std::vector<State::Part>(static_cast<std::size_t>(threads));
   for (int t = 1; t < threads; ++t) state_->workers.emplace_back([state = state_.get(), t] { state->work(t); });
 }
 
@@ -120,6 +126,27 @@ void ThreadPool::parallel_for(long n, long grain, const std::function<void(long,
     if (begin < end) job(begin, end, thread);
   };
   run(std::ref(part));  // by reference: a std::function of this size would allocate
+}
+
+void ThreadPool::parallel_for_balanced(long n, long grain, const std::function<void(long, long, int)>& job) {
+  if (n <= 0) return;
+  if (grain < 1) throw InvalidArgument("[ThreadPool::parallel_for_balanced] expected grain >= 1, got {}", grain);
+  const long blocks = (n + grain - 1) / grain;
+  const int count = static_cast<int>(std::min<long>(blocks, threads()));
+  if (count == 1) return job(0, n, 0);
+  State::Part* const parts = state_->parts.data();
+  for (int p = 0; p < count; ++p) {
+    parts[p].next.store(std::min(n, blocks * p / count * grain), std::memory_order_relaxed);
+    parts[p].end = std::min(n, blocks * (p + 1) / count * grain);
+  }
+  const auto work = [&](int thread) {
+    for (int i = 0; i < count; ++i) {
+      State::Part& part = parts[(thread + i) % count];
+      for (long begin; (begin = part.next.fetch_add(grain, std::memory_order_relaxed)) < part.end;)
+        job(begin, std::min(part.end, begin + grain), thread);
+    }
+  };
+  run(std::ref(work));
 }
 
 }  // namespace torpor

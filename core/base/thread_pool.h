@@ -1,5 +1,5 @@
-// Threads that stay. Work is split statically, so that the same thread count gives the same split and results do not
-// depend on timing. Between jobs the workers spin briefly, then sleep.
+// Threads that stay. parallel_for splits work statically: the same thread count gives the same split, whatever the
+// timing. Between jobs the workers spin briefly, then sleep.
 #pragma once
 
 #include <functional>
@@ -25,6 +25,11 @@ class ThreadPool {
   /// Splits [0, n) into `threads` contiguous parts that start at multiples of `grain` and calls job(begin, end, thread)
   /// for each that is not empty. Stays on the caller when n <= grain.
   void parallel_for(long n, long grain, const std::function<void(long begin, long end, int thread)>& job);
+
+  /// The same parts, but taken in pieces of `grain`, and a thread that is done with its own takes pieces of others: no
+  /// thread is waited for longer than a piece takes. For jobs whose results do not depend on the split; `job` may be
+  /// called many times by a thread.
+  void parallel_for_balanced(long n, long grain, const std::function<void(long begin, long end, int thread)>& job);
 
  private:
   struct State;

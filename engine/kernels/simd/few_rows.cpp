@@ -51,9 +51,8 @@ HWY_INLINE void few_outputs(const WeightMatrix& w, std::int64_t begin, std::int6
   for (; o < end; ++o) group.template operator()<1>(o);
 }
 
-/// Rows of x four at a time, so that the weights of a slice pass through the cache once for each four. kTogether: rows
-/// of w at once for one row of x.
-template <int kTogether, class Dot>
+/// Rows of x four at a time, so that the weights of a slice pass through the cache once for each four.
+template <class Dot>
 HWY_INLINE void each_output(const WeightMatrix& w, std::int64_t begin, std::int64_t end, std::int64_t rows,
                             const float* bias, float* y, const Dot& dot) {
   // A slice of rows of w that stays in the second-level cache while further rows of x use it.
@@ -63,7 +62,10 @@ HWY_INLINE void each_output(const WeightMatrix& w, std::int64_t begin, std::int6
     for (std::int64_t r = 0; r < rows; r += 4) {
       switch (std::min<std::int64_t>(4, rows - r)) {
         case 1:
-          few_outputs<1, kTogether>(w, from, to, r, bias, y, dot);
+          if (one_at_a_time(w.format, w.in))
+            few_outputs<1, 1>(w, from, to, r, bias, y, dot);
+          else
+            few_outputs<1, 4>(w, from, to, r, bias, y, dot);
           break;
         case 2:
           few_outputs<2, 2>(w, from, to, r, bias, y, dot);
@@ -79,13 +81,12 @@ HWY_INLINE void each_output(const WeightMatrix& w, std::int64_t begin, std::int6
   }
 }
 
-template <class T, NumberFormat kFormat>
+template <class T>
 void plain_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const float* x, std::int64_t rows,
                    const float* bias, float* y) {
-  each_output<rows_at_once(kFormat)>(
-      w, begin, end, rows, bias, y,
-      [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out)
-          HWY_ATTR { dot_plain<T, kW, kX>(p, ahead, x + r * w.in, w.in, out); });
+  each_output(w, begin, end, rows, bias, y,
+              [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out)
+                  HWY_ATTR { dot_plain<T, kW, kX>(p, ahead, x + r * w.in, w.in, out); });
 }
 
 /// Any other format: through f32, one row at a time.
@@ -96,18 +97,16 @@ void converted_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t e
   for (std::int64_t o = begin; o < end; ++o) {
     to_f32(w.format, w.row(o), row);
     for (std::int64_t r = 0; r < rows; ++r)
-      plain_outputs<float, NumberFormat::f32>(one, 0, 1, x + r * w.in, 1, bias == nullptr ? nullptr : bias + o,
-                                              y + r * w.out + o);
+      plain_outputs<float>(one, 0, 1, x + r * w.in, 1, bias == nullptr ? nullptr : bias + o, y + r * w.out + o);
   }
 }
 
-#define TORPOR_QUANTISED_OUTPUTS(name)                                                                            \
-  void name##_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x,        \
-                      const float* bias, float* y) {                                                              \
-    each_output<rows_at_once(NumberFormat::name)>(                                                                \
-        w, begin, end, x.rows, bias, y,                                                                           \
-        [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out) \
-            HWY_ATTR { dot_##name<kW, kX>(p, ahead, x, r, out); });                                               \
+#define TORPOR_QUANTISED_OUTPUTS(name)                                                                        \
+  void name##_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x,    \
+                      const float* bias, float* y) {                                                          \
+    each_output(w, begin, end, x.rows, bias, y,                                                               \
+                [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, \
+                                    float* out) HWY_ATTR { dot_##name<kW, kX>(p, ahead, x, r, out); });       \
   }
 TORPOR_QUANTISED_OUTPUTS(q8_0)
 TORPOR_QUANTISED_OUTPUTS(q4_0)
@@ -133,11 +132,11 @@ void outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const 
              const float* bias, float* y) {
   switch (w.format) {
     case NumberFormat::f32:
-      return plain_outputs<float, NumberFormat::f32>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<float>(w, begin, end, x, rows, bias, y);
     case NumberFormat::f16:
-      return plain_outputs<hwy::float16_t, NumberFormat::f16>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<hwy::float16_t>(w, begin, end, x, rows, bias, y);
     case NumberFormat::bf16:
-      return plain_outputs<hwy::bfloat16_t, NumberFormat::bf16>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<hwy::bfloat16_t>(w, begin, end, x, rows, bias, y);
     default:
       return converted_outputs(w, begin, end, x, rows, bias, y);
   }
@@ -170,8 +169,9 @@ HWY_EXPORT(quantise);
 HWY_EXPORT(this_target);
 
 namespace {
-// A thread gets work only for so many bytes of weights: waking it costs about as much as reading 64 KB.
-constexpr std::int64_t kBytesPerThread = 64 << 10;
+// Pieces of weights that threads take: waking a thread for one costs less than reading it, and at the end no thread is
+// waited for longer.
+constexpr std::int64_t kPieceBytes = 128 << 10;
 }  // namespace
 
 const QuantisedRows* quantised_input(const WeightMatrix& w, const float* x, std::int64_t rows) {
@@ -188,16 +188,17 @@ const char* target_name() {
 void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
                      ThreadPool& pool) {
   // Every output is one dot product with its own fixed order of additions: any split gives the same bits.
-  const std::int64_t grain = std::max<std::int64_t>(1, kBytesPerThread / std::max<std::int64_t>(1, w.row_bytes()));
+  const std::int64_t grain = std::max<std::int64_t>(1, kPieceBytes / std::max<std::int64_t>(1, w.row_bytes()) / 4) *
+                             4;  // whole groups of rows
   if (const QuantisedRows* const q = quantised_input(w, x, rows)) {
     const auto job = [&](long begin, long end, int) {
       HWY_DYNAMIC_DISPATCH(quantised_outputs)(w, begin, end, *q, bias, y);
     };
-    return pool.parallel_for(w.out, grain, std::ref(job));
+    return pool.parallel_for_balanced(w.out, grain, std::ref(job));
   }
   const auto job = [&](long begin, long end, int) { HWY_DYNAMIC_DISPATCH(outputs)(w, begin, end, x, rows, bias, y); };
-  pool.parallel_for(w.out, grain,
-                    std::ref(job));  // by reference: a std::function of this size would allocate per token
+  pool.parallel_for_balanced(w.out, grain,
+                             std::ref(job));  // by reference: a std::function of this size would allocate per token
 }
 
 }  // namespace torpor::simd

@@ -252,8 +252,8 @@ void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const
   const auto job = [&](long begin, long end, int) {
     HWY_DYNAMIC_DISPATCH(dots)(w, active.data() + begin, end - begin, x, q, bias, y + begin);
   };
-  pool.parallel_for(static_cast<long>(active.size()), std::max<long>(1, kBytesPerThread / w.row_bytes()),
-                    std::ref(job));
+  pool.parallel_for_balanced(static_cast<long>(active.size()), std::max<long>(1, kBytesPerThread / w.row_bytes()),
+                             std::ref(job));
 }
 
 void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
