@@ -97,6 +97,7 @@ int bench(std::span<const std::string> arguments) {
   add_number_option(app, "--density", options.density, "Share of a ReLU² shape's neurons that are active (0.08)");
   app.add_option("--plan", options.plan, "Skip what this plan of `torpor profile` says")->type_name("FILE");
   app.add_flag("--dense", options.dense, "Measure the dense model only");
+  add_mapped_option(app, options.model);
   add_integer_option(app, "--context", options.decode.context, 0, INT32_MAX,
                      "Positions in the cache when a round begins, with drawn keys and values (256)");
   add_integer_option(app, "--tokens", options.decode.tokens, 1, 1 << 20, "Tokens of a round (16)");
@@ -115,7 +116,7 @@ int bench(std::span<const std::string> arguments) {
   ThreadPool pool(common.threads);
   std::shared_ptr<const Model> model;
   if (options.shape.empty()) {
-    model = Model::load(options.model.model, options.model.load());
+    model = Model::load(options.model.model, options.model.load_to_decode());
   } else {
     try {
       model = random_model(shape_config(options.shape, options.density), format, common.seed, pool);

@@ -30,6 +30,12 @@ void add_activation_option(CLI::App& app, ModelOptions& options) {
       ->type_name("NAME");
 }
 
+void add_mapped_option(CLI::App& app, ModelOptions& options) {
+  app.add_flag("--mapped", options.mapped,
+               "Read the weights where the file is mapped: starts sooner and needs no memory of its own, but decodes "
+               "more slowly than from large pages");
+}
+
 void add_model_options(CLI::App& app, ModelOptions& options, bool required) {
   app.add_option("MODEL", options.model, "Hugging Face folder, .gguf file or llama2.c checkpoint (.bin)")
       ->required(required);

@@ -17,11 +17,16 @@ struct ModelOptions {
   std::filesystem::path tokenizer;  // empty: the model's own
   std::string activation;           // overrides what the model's files say
 
+  bool mapped = false;  // of verbs that decode: leave the weights in the file's mapping
+
   LoadOptions load() const { return {.activation_override = activation}; }
+  LoadOptions load_to_decode() const { return {.activation_override = activation, .large_pages = !mapped}; }
 };
 
 /// MODEL and, where a verb needs the weights, --tokenizer and --activation.
 void add_model_options(CLI::App& app, ModelOptions& options, bool required = true);
+/// --mapped, for verbs that decode.
+void add_mapped_option(CLI::App& app, ModelOptions& options);
 /// --activation alone.
 void add_activation_option(CLI::App& app, ModelOptions& options);
 

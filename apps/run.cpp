@@ -250,6 +250,7 @@ int run(std::span<const std::string> arguments) {
   CLI::Option* dense =
       app.add_flag("--dense", options.dense, "Compute all neurons; what a plan leaves out is set to zero, not skipped");
   app.add_flag("--force", options.force, "Skip also where it was measured not to pay on this machine")->excludes(dense);
+  add_mapped_option(app, options.model);
   app.add_flag("--stats", options.stats, "Tell times, rates and the active neurons of each layer on standard error");
 
   const std::string sampling = "Sampling";
@@ -276,7 +277,7 @@ int run(std::span<const std::string> arguments) {
   Sampler{options.sampling};  // refuses impossible settings before anything is loaded
   Result result("run", arguments, common);
 
-  const std::shared_ptr<const Model> model = Model::load(options.model.model, options.model.load());
+  const std::shared_ptr<const Model> model = Model::load(options.model.model, options.model.load_to_decode());
   const auto tokenizer = load_tokenizer_for(*model, options.model);
   const std::string given = prompt_of(options);
   ThreadPool pool(common.threads);

@@ -17,4 +17,7 @@ struct CpuInfo {
 
 CpuInfo cpu_info();
 
+/// Bytes that the system can give to programs without swapping; 0 if unknown.
+std::int64_t available_memory_bytes();
+
 }  // namespace torpor

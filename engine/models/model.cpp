@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/base/cpu.h"
 #include "core/base/error.h"
 #include "core/base/fingerprint.h"
 #include "core/base/large_memory.h"
@@ -39,18 +40,20 @@ std::vector<float> to_vector(const TensorView& tensor) {
 /// Turns bound tensors into a Model.
 class ModelBuilder {
  public:
-  static std::shared_ptr<const Model> build(ModelFiles files) {
-    ModelBuilder builder(std::move(files));
+  static std::shared_ptr<const Model> build(ModelFiles files, const LoadOptions& options) {
+    ModelBuilder builder(std::move(files), options);
     return builder.finish();
   }
 
  private:
-  explicit ModelBuilder(ModelFiles files) : files_(std::move(files)), bound_(bind_tensors(files_)), model_(new Model) {
+  ModelBuilder(ModelFiles files, const LoadOptions& options)
+      : files_(std::move(files)), bound_(bind_tensors(files_)), model_(new Model) {
     settle_ties();
     model_->path_ = files_.path;
     model_->layers_.resize(static_cast<std::size_t>(files_.config.n_layers));
     for (const auto& tensor : bound_) count(tensor);
     for (const auto& tensor : bound_) check_numbers(tensor);
+    copy_ = options.large_pages && has_room();
     for (const auto& tensor : bound_) place(tensor);
   }
 
@@ -111,6 +114,15 @@ class ModelBuilder {
       model_->parameters_ += view->elements();
       model_->weight_bytes_ += static_cast<std::int64_t>(view->bytes.size());
     }
+  }
+
+  /// For a copy of the weights, and half of them for what decoding may add (weights by neuron, the cache).
+  bool has_room() const {
+    const std::int64_t available = available_memory_bytes();
+    if (available == 0 || model_->weight_bytes_ <= available / 3 * 2) return true;
+    log_info("{}: the weights stay where the file is mapped: {} MB of them, {} MB of memory available",
+             files_.archive.where(), model_->weight_bytes_ >> 20, available >> 20);
+    return false;
   }
 
   void check_numbers(const BoundTensor& tensor) const {
@@ -220,7 +232,7 @@ class ModelBuilder {
     WeightMatrix weight{view.format, view.bytes.data(), view.shape[out_axis], view.shape[1 - out_axis]};
     const auto element = static_cast<std::size_t>(traits(view.format).quantised ? 2 : traits(view.format).block_bytes);
     const bool misaligned = reinterpret_cast<std::uintptr_t>(weight.data) % element != 0;
-    if (!tensor.transposed && !misaligned) return weight;  // used where it lies
+    if (!tensor.transposed && !misaligned && !copy_) return weight;  // used where it lies
     auto copy = allocate_large(view.bytes.size(), view.name);
     if (!tensor.transposed) {
       std::memcpy(copy.get(), weight.data, view.bytes.size());
@@ -271,14 +283,15 @@ class ModelBuilder {
   ModelFiles files_;
   std::vector<BoundTensor> bound_;
   std::shared_ptr<Model> model_;
+  bool copy_ = false;  // matrices that could be used where they lie are copied
 };
 
 std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, const LoadOptions& options) {
-  return build_model(open_model_files(path, options.activation_override));
+  return build_model(open_model_files(path, options.activation_override), options);
 }
 
-std::shared_ptr<const Model> build_model(ModelFiles files) {
-  return ModelBuilder::build(std::move(files));
+std::shared_ptr<const Model> build_model(ModelFiles files, const LoadOptions& options) {
+  return ModelBuilder::build(std::move(files), options);
 }
 
 std::vector<float> Model::outgoing_rows(int layer) const {

@@ -84,6 +84,40 @@ TEST(ThreadPool, ParallelForStaysOnTheCallerForOneGrain) {
   EXPECT_THROW(pool.parallel_for(4, 0, [](long, long, int) {}), InvalidArgument);
 }
 
+TEST(ThreadPool, BalancedParallelForCoversEachIndexOnceInPieces) {
+  for (const int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    for (const long n : {0L, 1L, 2L, 7L, 8L, 9L, 63L, 64L, 65L, 1000L})
+      for (const long grain : {1L, 2L, 8L, 64L}) {
+        std::vector<std::atomic<int>> seen(static_cast<std::size_t>(n));
+        pool.parallel_for_balanced(n, grain, [&](long begin, long end, int thread) {
+          EXPECT_EQ(begin % grain, 0);
+          EXPECT_LT(begin, end);
+          EXPECT_LE(end - begin, threads > 1 ? grain : n);
+          EXPECT_GE(thread, 0);
+          EXPECT_LT(thread, threads);
+          for (long i = begin; i < end; ++i) seen[static_cast<std::size_t>(i)] += 1;
+        });
+        for (const auto& times : seen) EXPECT_EQ(times.load(), 1) << threads << " threads, n=" << n << ", " << grain;
+      }
+  }
+  EXPECT_THROW(ThreadPool(2).parallel_for_balanced(4, 0, [](long, long, int) {}), InvalidArgument);
+}
+
+TEST(ThreadPool, BalancedParallelForTakesOverWhatASlowThreadLeaves) {
+  ThreadPool pool(2);
+  std::atomic<int> by_the_other = 0;
+  std::atomic<bool> others_done = false;
+  pool.parallel_for_balanced(20, 1, [&](long begin, long, int thread) {
+    if (thread == 0 && begin == 0) {  // does not come back before the other has done all that is left
+      for (int i = 0; i < 5000 && !others_done; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    } else if (thread == 1 && ++by_the_other == 19) {
+      others_done = true;
+    }
+  });
+  EXPECT_EQ(by_the_other, 19);
+}
+
 TEST(ThreadPool, RethrowsAnExceptionAfterAllHaveFinishedAndGoesOnWorking) {
   ThreadPool pool(4);
   for (int bad = 0; bad < 4; ++bad) {

@@ -250,6 +250,36 @@ TEST(Model, WeightsAreUsedWhereTheyLie) {
   EXPECT_EQ(model->layers()[0].ffn.down.format, NumberFormat::bf16);
 }
 
+TEST(Model, LargePagesHoldACopyOfEachMatrixAndTheSameModel) {
+  const auto path = golden("models/llama_head_dim");
+  const auto mapped = Model::load(path), copied = Model::load(path, {.activation_override = {}, .large_pages = true});
+  EXPECT_EQ(copied->fingerprint(), mapped->fingerprint());
+  const auto expect_copy = [](const WeightMatrix& a, const WeightMatrix& b) {
+    EXPECT_NE(a.data, b.data);
+    ASSERT_EQ(a.bytes(), b.bytes());
+    EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.bytes())), 0);
+  };
+  expect_copy(mapped->token_embedding(), copied->token_embedding());
+  for (std::size_t l = 0; l < mapped->layers().size(); ++l) {
+    expect_copy(mapped->layers()[l].attention.query, copied->layers()[l].attention.query);
+    expect_copy(mapped->layers()[l].ffn.down, copied->layers()[l].ffn.down);
+  }
+  std::ifstream maps("/proc/self/maps");
+  const auto lies_in_memory = [&](const std::byte* data) {  // in a mapping without a file
+    maps.clear();
+    maps.seekg(0);
+    for (std::string line; std::getline(maps, line);) {
+      std::uintptr_t begin = 0, end = 0;
+      if (std::sscanf(line.c_str(), "%lx-%lx", &begin, &end) == 2 && reinterpret_cast<std::uintptr_t>(data) >= begin &&
+          reinterpret_cast<std::uintptr_t>(data) < end)
+        return line.find("safetensors") == std::string::npos;
+    }
+    return false;
+  };
+  EXPECT_TRUE(lies_in_memory(copied->layers()[0].ffn.up.data));
+  EXPECT_FALSE(lies_in_memory(mapped->layers()[0].ffn.up.data));
+}
+
 TEST(Model, Conv1DBecomesOutByIn) {
   const auto folder = golden("models/gpt2");
   const auto archive = open_safetensors(folder);
