@@ -1,7 +1,9 @@
 // torpor bench: how fast a model decodes here, dense and skipping in turn, and how far that is from what memory allows.
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <optional>
+#include <ranges>
 
 #include "apps/load.h"
 #include "apps/options.h"
@@ -27,6 +29,7 @@ struct BenchOptions {
   double density = 0.08;
   bool dense = false;
   DecodeBenchOptions decode;
+  std::vector<int> batches;
 };
 
 NumberFormat format_of(const std::string& type) {
@@ -37,6 +40,20 @@ NumberFormat format_of(const std::string& type) {
   throw UsageError("expected a --type of bf16, f32, q8 or q4, got \"{}\"", type);
 }
 
+std::vector<int> batches_of(const std::string& list) {
+  std::vector<int> batches;
+  if (list == "none") return batches;
+  for (const auto part : std::views::split(list, ',')) {
+    const std::string_view word(part.begin(), part.end());
+    int value = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+    if (error != std::errc{} || end != word.data() + word.size() || value < 1 || value > 4096)
+      throw UsageError("expected --batches like 1,4,16 (each up to 4096) or none, got \"{}\"", list);
+    batches.push_back(value);
+  }
+  return batches;
+}
+
 std::string milliseconds(double value) {
   return format_number(value, 3);
 }
@@ -44,6 +61,11 @@ std::string milliseconds(double value) {
 std::string spread_text(const Json& spread) {
   return fmt::format("{} ({} to {})", format_rate(spread["median"].get<double>()),
                      format_rate(spread["min"].get<double>()), format_rate(spread["max"].get<double>()));
+}
+
+std::string ratio_text(const Json& spread) {
+  return fmt::format("{}x ({} to {})", format_number(spread["median"].get<double>(), 3),
+                     format_number(spread["min"].get<double>(), 3), format_number(spread["max"].get<double>(), 3));
 }
 
 std::string share_text(const Json& spread) {
@@ -68,6 +90,16 @@ void tell(const Json& json, const Skipping& skipping) {
   if (!json["sparse"].is_null()) add_side(rates, parts, "skipping", json["sparse"]);
   print(rates.text() + "\n" + parts.text() + "\n");
   if (json["sparse"].is_null()) return print(fmt::format("  nothing is skipped: {}\n", skipping.reason));
+  if (!json["batches"].empty()) {
+    TextTable batches(
+        {"sequences together", "dense, tokens/s", "skipping", "as fast, median (min to max)", "neurons used by some"});
+    for (const Json& point : json["batches"])
+      batches.add({std::to_string(point["sequences"].get<int>()),
+                   format_rate(point["dense_tokens_per_second"].get<double>()),
+                   format_rate(point["sparse_tokens_per_second"].get<double>()), ratio_text(point["speedup"]),
+                   format_share(point["neurons_united"].get<double>())});
+    print(batches.text() + "\n");
+  }
   const Json& speedup = json["speedup"];
   print(fmt::format(
       "  {}x as fast ({} to {}) with {} of the neurons active;\n  the bytes allow {}x: {} of that is reached\n",
@@ -88,6 +120,7 @@ int bench(std::span<const std::string> arguments) {
       "MODEL|--shape SHAPE [options]",
       {"torpor bench models/relu2 --plan results/plan.json", "torpor bench --shape gemma2-2b-spark",
        "torpor bench --shape 2304,9216,24 --type q8 --density 0.05 --json"});
+  std::string batches = "1,2,4,8,16,32,64";
   CLI::App& app = verb.app();
   add_model_options(app, options.model, false);
   app.add_option("--shape", options.shape,
@@ -102,9 +135,14 @@ int bench(std::span<const std::string> arguments) {
                      "Positions in the cache when a round begins, with drawn keys and values (256)");
   add_integer_option(app, "--tokens", options.decode.tokens, 1, 1 << 20, "Tokens of a round (16)");
   add_integer_option(app, "--rounds", options.decode.rounds, 1, 1 << 20, "Rounds of each side, taken in turn (7)");
+  app.add_option("--batches", batches,
+                 "Also decode so many sequences together, to show what skipping gains there; none: leave it out "
+                 "(1,2,4,8,16,32,64)")
+      ->type_name("LIST");
   if (!verb.parse(arguments)) return 0;
   const CommonOptions& common = verb.common();
   options.decode.seed = common.seed;
+  options.batches = batches_of(batches);
   if (options.model.model.empty() == options.shape.empty())
     throw UsageError("expected a MODEL or a --shape. See: torpor bench --help");
   if (!options.shape.empty() && !options.plan.empty())
@@ -142,6 +180,13 @@ int bench(std::span<const std::string> arguments) {
     Progress progress("measuring", options.decode.rounds + 1, "rounds", show);
     measured = bench_decode(model, skipping, options.decode, pool, [&](int rounds) { progress.update(rounds); });
   }
+  std::vector<BatchPoint> curve;
+  if (measured.sparse && !options.batches.empty()) {
+    BatchBenchOptions together{.sequences = options.batches, .seed = common.seed};
+    Progress progress("measuring batches", static_cast<std::int64_t>(options.batches.size()) * (together.rounds + 1),
+                      "rounds", show);
+    curve = bench_batches(model, skipping, together, pool, [&](int rounds) { progress.update(rounds); });
+  }
   Json json = {{"model", options.shape.empty() ? Json(options.model.model.string()) : Json(nullptr)},
                {"shape", options.shape.empty() ? Json(nullptr) : Json(options.shape)},
                {"model_fingerprint", model->fingerprint()},
@@ -151,6 +196,7 @@ int bench(std::span<const std::string> arguments) {
                {"plan", options.plan.empty() ? Json(nullptr) : Json(options.plan.string())},
                {"dense_reason", skipping.reason.empty() ? Json(nullptr) : Json(skipping.reason)}};
   json.update(to_json(measured));
+  json["batches"] = to_json(curve);
   if (!common.json) {
     print(fmt::format("{}\n  {} of {} weights, {} positions cached, {} threads; reading reaches {} GB/s\n\n",
                       options.shape.empty() ? options.model.model.string() : options.shape,

@@ -158,6 +158,69 @@ std::vector<double> DecodeBench::speedups() const {
   return ratios;
 }
 
+std::vector<double> BatchPoint::speedups() const {
+  std::vector<double> ratios;
+  for (std::size_t r = 0; r < dense.size(); ++r) ratios.push_back(dense[r] / sparse[r]);
+  std::sort(ratios.begin(), ratios.end());
+  return ratios;
+}
+
+std::vector<BatchPoint> bench_batches(const std::shared_ptr<const Model>& model, const Skipping& skipping,
+                                      const BatchBenchOptions& options, ThreadPool& pool,
+                                      const std::function<void(int)>& progress) {
+  if (!skipping.ffn || options.steps < 1 || options.rounds < 1 || options.context < 0)
+    throw InvalidArgument("[bench_batches] expected something to skip, steps >= 1, rounds >= 1 and context >= 0");
+  std::vector<BatchPoint> curve;
+  int done = 0;
+  for (const int sequences : options.sequences) {
+    if (sequences < 1) throw InvalidArgument("[bench_batches] expected at least one sequence, got {}", sequences);
+    Session session(model, pool, {.sequences = sequences, .context = options.context + options.steps});
+    for (int s = 0; s < sequences; ++s)
+      session.draw_cache(s, options.context, options.seed + static_cast<std::uint64_t>(s));
+    BatchPoint point{.sequences = sequences, .dense = {}, .sparse = {}};
+    std::vector<TokenId> tokens(static_cast<std::size_t>(sequences));
+    std::vector<SequenceTokens> batch;
+    for (int s = 0; s < sequences; ++s)
+      batch.push_back({s, std::span<const TokenId>(tokens).subspan(static_cast<std::size_t>(s), 1)});
+    const auto side = [&](bool skip, int round) {
+      session.set_sparse_ffn(skip ? skipping.ffn : nullptr);
+      for (int s = 0; s < sequences; ++s) session.truncate(s, options.context);
+      Random random(options.seed + static_cast<std::uint64_t>(round + 1));
+      const auto start = std::chrono::steady_clock::now();
+      for (int step = 0; step < options.steps; ++step) {
+        check_interrupt();
+        for (TokenId& token : tokens)
+          token = static_cast<TokenId>(random.below(static_cast<std::uint64_t>(model->config().vocab_size)));
+        session.forward(batch);
+      }
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      if (round >= 0) (skip ? point.sparse : point.dense).push_back(seconds / options.steps);
+    };
+    skipping.ffn->reset_counts();
+    for (int round = -1; round < options.rounds; ++round) {
+      side(false, round);
+      side(true, round);
+      if (progress) progress(++done);
+    }
+    point.united = skipping.ffn->united();
+    curve.push_back(std::move(point));
+  }
+  return curve;
+}
+
+Json to_json(const std::vector<BatchPoint>& curve) {
+  Json json = Json::array();
+  for (const BatchPoint& point : curve) {
+    const auto rate = [&](double seconds) { return point.sequences / seconds; };
+    json.push_back({{"sequences", point.sequences},
+                    {"dense_tokens_per_second", rate(median(point.dense))},
+                    {"sparse_tokens_per_second", rate(median(point.sparse))},
+                    {"speedup", spread(point.speedups())},
+                    {"neurons_united", point.united}});
+  }
+  return json;
+}
+
 DecodeBench bench_decode(const std::shared_ptr<const Model>& model, const Skipping& skipping,
                          const DecodeBenchOptions& options, ThreadPool& pool,
                          const std::function<void(int)>& progress) {

@@ -49,6 +49,31 @@ struct DecodeBench {
   double byte_limit() const { return sparse ? dense.bytes.all() / sparse->bytes.all() : 1; }
 };
 
+/// Several sequences decoded together.
+struct BatchPoint {
+  int sequences = 1;
+  std::vector<double> dense, sparse;  // seconds of a step of all sequences, a round each
+  double united = 1;                  // share of a layer's neurons that some sequence used
+  /// Dense over sparse seconds, round by round; sorted.
+  std::vector<double> speedups() const;
+};
+
+struct BatchBenchOptions {
+  std::vector<int> sequences = {1, 2, 4, 8, 16, 32, 64};
+  std::int64_t context = 16;  // positions in each sequence's cache, drawn: many sequences' caches are large
+  int steps = 2;              // a round
+  int rounds = 3;
+  std::uint64_t seed = 0;
+};
+
+/// What skipping gains where sequences share one pass over the weights: the more there are, the more neurons some
+/// sequence uses. progress(steps done of all). Throws InvalidArgument.
+std::vector<BatchPoint> bench_batches(const std::shared_ptr<const Model>& model, const Skipping& skipping,
+                                      const BatchBenchOptions& options, ThreadPool& pool,
+                                      const std::function<void(int)>& progress = {});
+
+Json to_json(const std::vector<BatchPoint>& curve);
+
 /// One sequence, one token at a time; the two sides alternate with the same tokens. skipping.ffn null: dense only.
 /// progress(rounds done). Throws InvalidArgument for impossible options, as Session does.
 DecodeBench bench_decode(const std::shared_ptr<const Model>& model, const Skipping& skipping,

@@ -318,7 +318,8 @@ struct Session::State {
 
   void feed_forward(int layer, const FfnWeights& weights, const float* in, float* out) {
     const Timer timer(times.ffn);
-    if (sparse && rows == 1 && !hook && sparse->skips(layer)) return sparse->forward(layer, in, out, pool);
+    if (sparse && rows <= SparseFfn::kMostTokens && !hook && sparse->skips(layer))
+      return sparse->forward(layer, in, rows, out, pool);
     if (config.spark.ffn())
       spark_neurons(weights, in);
     else

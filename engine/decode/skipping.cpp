@@ -31,6 +31,7 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const Spars
   const auto weights = NeuronMajorWeights::pack(model, pool, progress);
   result.ffn = std::make_shared<SparseFfn>(model, weights, rules);
   if (skip == Skip::where_it_pays) result.cost = measure_ffn_cost(*model, *weights, pool);
+  if (result.cost) result.ffn->set_density_limit(result.cost->break_even());
   for (int l = 0; l < config.n_layers; ++l) {
     const auto at = static_cast<std::size_t>(l);
     const double density = expected_density(config, plan, at);

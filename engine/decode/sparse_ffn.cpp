@@ -52,83 +52,152 @@ SparseFfn::SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const N
   }
   counts_.resize(model_->layers().size());
   skips_.assign(model_->layers().size(), true);
-  values_.resize(static_cast<std::size_t>(config.d_ff));
-  packed_.resize(values_.size());
-  index_.resize(values_.size());
+  reserve(1);
+  index_.resize(static_cast<std::size_t>(config.d_ff));
 }
 
-std::int64_t SparseFfn::spark(const NeuronMajorLayer& rows, const float* in, ThreadPool& pool) {
+void SparseFfn::reserve(std::int64_t tokens) {
+  const auto size = static_cast<std::size_t>(tokens * model_->config().d_ff);
+  if (values_.size() >= size) return;
+  values_.resize(size);
+  packed_.resize(size);
+}
+
+/// values_ = f(shifted score) of the neurons above each token's threshold, 0 of the others.
+void SparseFfn::spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool) {
   const ModelConfig& config = model_->config();
-  linear(rows.gate, in, 1, {}, values_.data(), pool);
-  const std::int64_t active =
-      statistical_top_k(values_.data(), config.d_ff, config.spark.ffn_active, index_.data(), packed_.data());
-  activate(config.activation, packed_.data(), active);
-  return active;
+  const std::int64_t d = config.d_model, d_ff = config.d_ff, r = config.spark.ffn_predictor;
+  const float* leading = in;
+  if (tokens > 1 && r > 0) {
+    leading_.resize(static_cast<std::size_t>(tokens * r));
+    rest_.resize(static_cast<std::size_t>(tokens * (d - r)));
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      std::copy_n(in + t * d, r, leading_.data() + t * r);
+      std::copy_n(in + t * d + r, d - r, rest_.data() + t * (d - r));
+    }
+    leading = leading_.data();
+  }
+  linear(rows.gate, leading, tokens, {}, values_.data(), pool);
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    float* const values = values_.data() + t * d_ff;
+    const std::int64_t active = statistical_top_k(values, d_ff, config.spark.ffn_active, index_.data(), packed_.data());
+    activate(config.activation, packed_.data(), active);
+    std::fill_n(values, d_ff, 0.0F);
+    for (std::int64_t k = 0; k < active; ++k)
+      values[index_[static_cast<std::size_t>(k)]] = packed_[static_cast<std::size_t>(k)];
+  }
 }
 
 /// values_ = f(gate . x), or f(up . x) of an ungated layer.
-void SparseFfn::gates(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, ThreadPool& pool) {
+void SparseFfn::gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
+                            ThreadPool& pool) {
   const ModelConfig& config = model_->config();
   if (config.gated)
-    linear(rows.gate, in, 1, ffn.gate_bias, values_.data(), pool);
+    linear(rows.gate, in, tokens, ffn.gate_bias, values_.data(), pool);
   else
-    linear(rows.up, in, 1, ffn.up_bias, values_.data(), pool);
+    linear(rows.up, in, tokens, ffn.up_bias, values_.data(), pool);
+  const std::int64_t count = tokens * config.d_ff;
   if (config.activation_threshold > 0)
-    for (float& v : values_) v = v >= config.activation_threshold ? v : 0.F;
-  activate(config.activation, values_.data(), config.d_ff);
+    for (std::int64_t i = 0; i < count; ++i) {
+      float& v = values_[static_cast<std::size_t>(i)];
+      v = v >= config.activation_threshold ? v : 0.F;
+    }
+  activate(config.activation, values_.data(), count);
 }
 
-void SparseFfn::forward(int layer, const float* in, float* out, ThreadPool& pool) {
+/// index_ = the neurons that some token uses, packed_ = the tokens' values of them, [tokens, returned].
+std::int64_t SparseFfn::list_union(std::int64_t tokens, SparseLayerCount& count) {
+  const std::int64_t d_ff = model_->config().d_ff;
+  if (tokens == 1) {
+    const std::int64_t active = compact_nonzero(values_.data(), d_ff, index_.data(), packed_.data());
+    count.active += active;
+    return active;
+  }
+  std::int64_t listed = 0;
+  for (std::int64_t i = 0; i < d_ff; ++i) {
+    std::int64_t users = 0;
+    for (std::int64_t t = 0; t < tokens; ++t) users += values_[static_cast<std::size_t>(t * d_ff + i)] != 0 ? 1 : 0;
+    count.active += users;
+    if (users > 0) index_[static_cast<std::size_t>(listed++)] = static_cast<std::int32_t>(i);
+  }
+  for (std::int64_t t = 0; t < tokens; ++t)
+    for (std::int64_t k = 0; k < listed; ++k)
+      packed_[static_cast<std::size_t>(t * listed + k)] =
+          values_[static_cast<std::size_t>(t * d_ff + index_[static_cast<std::size_t>(k)])];
+  return listed;
+}
+
+void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool) {
   const ModelConfig& config = model_->config();
   const auto l = static_cast<std::size_t>(layer);
   const FfnWeights& ffn = model_->layers()[l].ffn;
   const NeuronMajorLayer& rows = weights_->layers()[l];
-  if (!all_finite(in, config.d_model))
+  if (tokens < 1 || tokens > kMostTokens)
+    throw InvalidArgument("[SparseFfn::forward] expected 1 to {} tokens, got {}", kMostTokens, tokens);
+  if (!all_finite(in, tokens * config.d_model))
     throw BadInput(
         "{}: expected finite numbers, found NaN or infinity at the feed-forward layer {}. A weight that is not finite, "
         "or numbers that outgrow f32",
         model_->path().string(), layer);
+  reserve(tokens);
   SparseLayerCount& count = counts_[l];
+  count.tokens += tokens;
+  const std::int64_t active_before = count.active;
   const std::int64_t d_ff = config.d_ff;
   NeuronRows read{.multiplier = {}, .multiplier_bias = {}, .down = rows.down};
-  std::int64_t active;
   const float* x = in;
+  std::int64_t listed;
   if (config.spark.ffn()) {
-    active = spark(rows, in, pool);
+    spark_values(rows, in, tokens, pool);
     read.multiplier = rows.up;
-    x = in + config.spark.ffn_predictor;
+    x = tokens > 1 && config.spark.ffn_predictor > 0 ? rest_.data() : in + config.spark.ffn_predictor;
     count.bytes += rows.gate.bytes();
+    listed = list_union(tokens, count);
   } else {
-    gates(ffn, rows, in, pool);
+    gate_values(ffn, rows, in, tokens, pool);
     count.bytes += (config.gated ? rows.gate : rows.up).bytes();
-    active = compact_nonzero(values_.data(), d_ff, index_.data(), packed_.data());
     if (config.gated && selectors_.empty()) {
       read.multiplier = rows.up;
       read.multiplier_bias = ffn.up_bias;
     } else if (config.gated) {
       // The rule is about a = f(gate) * up: all of `up` where most gates are open, else the rows that are.
-      if (active * 2 > d_ff) {
-        linear(rows.up, in, 1, ffn.up_bias, packed_.data(), pool);
-        for (std::int64_t i = 0; i < d_ff; ++i)
+      const std::int64_t open =
+          tokens == 1 ? compact_nonzero(values_.data(), d_ff, index_.data(), packed_.data()) : d_ff;
+      if (open * 2 > d_ff) {
+        linear(rows.up, in, tokens, ffn.up_bias, packed_.data(), pool);
+        for (std::int64_t i = 0; i < tokens * d_ff; ++i)
           values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
         count.bytes += rows.up.bytes();
       } else {
-        const auto listed = static_cast<std::size_t>(active);
-        dot_rows(rows.up, {index_.data(), listed}, in, ffn.up_bias, packed_.data(), pool);
-        for (std::size_t k = 0; k < listed; ++k) values_[static_cast<std::size_t>(index_[k])] *= packed_[k];
-        count.bytes += active * rows.up.row_bytes();
+        const auto some = static_cast<std::size_t>(open);
+        dot_rows(rows.up, {index_.data(), some}, in, ffn.up_bias, packed_.data(), pool);
+        for (std::size_t k = 0; k < some; ++k) values_[static_cast<std::size_t>(index_[k])] *= packed_[k];
+        count.bytes += open * rows.up.row_bytes();
       }
     }
-    if (!selectors_.empty()) {
-      selectors_[l].keep_active(values_);
-      active = compact_nonzero(values_.data(), d_ff, index_.data(), packed_.data());
-    }
+    if (!selectors_.empty())
+      for (std::int64_t t = 0; t < tokens; ++t)
+        selectors_[l].keep_active({values_.data() + t * d_ff, static_cast<std::size_t>(d_ff)});
+    listed = list_union(tokens, count);
   }
-  count.tokens += 1;
-  count.active += active;
-  count.bytes += active * (rows.down.row_bytes() + (read.multiplier.empty() ? 0 : read.multiplier.row_bytes()));
-  sparse_ffn(read, {index_.data(), static_cast<std::size_t>(active)}, packed_.data(), x, out, scratch_, pool);
-  if (!ffn.down_bias.empty()) add(out, ffn.down_bias.data(), config.d_model);
+  count.calls += 1;
+  count.united += listed;
+  const auto used = static_cast<double>(count.active - active_before);
+  if (tokens > 1 && used > density_limit_ * static_cast<double>(tokens * d_ff)) {
+    if (!read.multiplier.empty()) {
+      linear(read.multiplier, x, tokens, read.multiplier_bias, packed_.data(), pool);
+      for (std::int64_t i = 0; i < tokens * d_ff; ++i)
+        values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
+      count.bytes += read.multiplier.bytes();
+    }
+    linear(ffn.down, values_.data(), tokens, ffn.down_bias, out, pool);
+    count.bytes += ffn.down.bytes();
+    return;
+  }
+  count.bytes += listed * (rows.down.row_bytes() + (read.multiplier.empty() ? 0 : read.multiplier.row_bytes()));
+  sparse_ffn(read, {index_.data(), static_cast<std::size_t>(listed)}, packed_.data(), x, tokens, out, scratch_, pool);
+  if (!ffn.down_bias.empty())
+    for (std::int64_t t = 0; t < tokens; ++t) add(out + t * config.d_model, ffn.down_bias.data(), config.d_model);
 }
 
 void SparseFfn::mask(int layer, float* values, std::int64_t rows, ThreadPool& pool) {
@@ -147,6 +216,17 @@ double SparseFfn::density() const {
   for (const SparseLayerCount& count : counts_) {
     if (count.tokens == 0) continue;
     sum += static_cast<double>(count.active) / (static_cast<double>(count.tokens) * model_->config().d_ff);
+    ++layers;
+  }
+  return layers == 0 ? 0 : sum / layers;
+}
+
+double SparseFfn::united() const {
+  double sum = 0;
+  int layers = 0;
+  for (const SparseLayerCount& count : counts_) {
+    if (count.calls == 0) continue;
+    sum += static_cast<double>(count.united) / (static_cast<double>(count.calls) * model_->config().d_ff);
     ++layers;
   }
   return layers == 0 ? 0 : sum / layers;

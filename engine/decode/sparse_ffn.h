@@ -23,28 +23,39 @@
 
 namespace torpor {
 
-/// What one layer did for single tokens.
+/// What one layer did for the tokens that skipped.
 struct SparseLayerCount {
   std::int64_t tokens = 0;
   std::int64_t active = 0;  // neurons, over all tokens
-  std::int64_t bytes = 0;   // of weights read for them, over all tokens
+  std::int64_t bytes = 0;   // of weights read for them; tokens that were computed together read them together
+  std::int64_t calls = 0;   // of one token or some together
+  std::int64_t united = 0;  // neurons that some token of a call used, over all calls
 };
 
 /// What keeps a model from skipping anything by itself, or nothing if its activations have exact zeros: "silu has no
 /// exact zeros: …".
 std::string why_not_skippable(const ModelConfig& config);
 
-/// One token at a time. Holds scratch and counts: one session at a time may use it.
+/// Tokens one at a time or some together, which read the union of their neurons once. Holds scratch and counts: one
+/// session at a time may use it.
 class SparseFfn {
  public:
+  /// Most tokens that forward() takes at once; more are computed densely, by products that no memory limits.
+  static constexpr std::int64_t kMostTokens = 64;
+
   /// rules: one a layer (a plan's), or none: exact zeros. Throws InvalidArgument if the rules do not fit the model or
   /// if there are none and why_not_skippable() has a reason; BadInput for a rule that cannot be run.
   SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const NeuronMajorWeights> weights,
             std::span<const SelectionRule> rules = {});
 
-  /// out = the layer's down projection, bias included. in, out: [d_model]. Throws BadInput naming the layer where `in`
-  /// is not finite.
-  void forward(int layer, const float* in, float* out, ThreadPool& pool);
+  /// out = the layer's down projection, bias included. in, out: [tokens, d_model], tokens <= kMostTokens. A token's
+  /// bits do not depend on the others, unless together they are above the density limit. Throws BadInput naming the
+  /// layer where `in` is not finite.
+  void forward(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool);
+
+  /// Several tokens that use more than this share of a layer's neurons, on the average, are computed densely (1). The
+  /// share, not their union: skipping saves reading while tokens are few and arithmetic when they are many.
+  void set_density_limit(double share) { density_limit_ = share; }
 
   /// Whether forward() is for this layer; all layers, until said otherwise. A layer that is not is computed densely and
   /// masked, with the same result up to the order of sums.
@@ -58,21 +69,29 @@ class SparseFfn {
   std::span<const SparseLayerCount> counts() const { return counts_; }
   /// Share of neurons active, the mean over the layers that skip and their tokens; 0 before the first token.
   double density() const;
+  /// Share of neurons that some token of a call used, the mean over layers and calls.
+  double united() const;
+  void reset_counts() { counts_.assign(counts_.size(), {}); }
   /// Bytes of feed-forward weights read for a token, and those that dense layers read.
   double bytes_per_token() const;
   std::int64_t dense_bytes_per_token() const;
   const NeuronMajorWeights& weights() const { return *weights_; }
 
  private:
-  std::int64_t spark(const NeuronMajorLayer& rows, const float* in, ThreadPool& pool);
-  void gates(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, ThreadPool& pool);
+  void reserve(std::int64_t tokens);
+  void spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool);
+  void gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
+                   ThreadPool& pool);
+  std::int64_t list_union(std::int64_t tokens, SparseLayerCount& count);
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const NeuronMajorWeights> weights_;
   std::vector<RowSelector> selectors_;  // empty: exact zeros
   std::vector<SparseLayerCount> counts_;
   std::vector<bool> skips_;
-  std::vector<float> values_, packed_;  // [d_ff]
+  double density_limit_ = 1;
+  std::vector<float> values_, packed_;  // [tokens, d_ff]
+  std::vector<float> leading_, rest_;   // [tokens, …]: Spark's parts of the input, for several tokens
   std::vector<std::int32_t> index_;     // [d_ff]
   SparseScratch scratch_;
 };

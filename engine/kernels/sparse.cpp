@@ -52,6 +52,12 @@ void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const
 
 void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
                 SparseScratch& scratch, ThreadPool& pool) {
+  sparse_ffn(rows, active, values, x, 1, out, scratch, pool);
+}
+
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
+                std::int64_t tokens, float* out, SparseScratch& scratch, ThreadPool& pool) {
+  if (tokens < 0) throw InvalidArgument("[sparse_ffn] expected at least 0 tokens, got {}", tokens);
   check_rows("sparse_ffn", "down", rows.down, true);
   check_active("sparse_ffn", active, rows.down.out);
   if (!rows.multiplier.empty()) {
@@ -61,7 +67,7 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
                             rows.multiplier.out);
     check_bias("sparse_ffn", rows.multiplier_bias, rows.down.out);
   }
-  simd::sparse_ffn(rows, active, values, x, out, scratch, pool);
+  if (tokens > 0) simd::sparse_ffn(rows, active, values, x, tokens, out, scratch, pool);
 }
 
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {

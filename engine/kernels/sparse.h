@@ -46,6 +46,12 @@ class SparseScratch {
 void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
                 SparseScratch& scratch, ThreadPool& pool);
 
+/// The same for several tokens, in one pass over the weights: `active` is the union of their neurons, a token's value
+/// is 0 where a neuron is not its own. x: [tokens, multiplier.in]; values: [tokens, active.size()]; out: [tokens,
+/// down.in]. Each token's bits are those that it has alone.
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
+                std::int64_t tokens, float* out, SparseScratch& scratch, ThreadPool& pool);
+
 /// index = the i with values[i] != 0, packed = their values; returns how many. All arrays [n]; `packed` may be
 /// `values`.
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed);

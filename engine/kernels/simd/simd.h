@@ -33,8 +33,8 @@ void attention(const AttentionShape& shape, const float* q, std::int64_t queries
 // Of sparse.h.
 void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, const float* bias, float* y,
               ThreadPool& pool);
-void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
-                SparseScratch& scratch, ThreadPool& pool);
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
+                std::int64_t tokens, float* out, SparseScratch& scratch, ThreadPool& pool);
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed);
 /// index, above: where the scores above `cut` are, and they. All arrays [n].
 std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above);

@@ -22,7 +22,8 @@ namespace {
 
 template <int kRows>
 HWY_INLINE void dot_group(const WeightMatrix& w, const std::byte* const* rows, const std::byte* const* next,
-                          const float* x, const QuantisedRows* q, float* out) {
+                          const float* x, const QuantisedRows* q, std::int64_t token, float* out) {
+  x += token * w.in;
   switch (w.format) {
     case NumberFormat::f32:
       return dot_plain<float, kRows, 1>(rows, next, x, w.in, out);
@@ -31,13 +32,13 @@ HWY_INLINE void dot_group(const WeightMatrix& w, const std::byte* const* rows, c
     case NumberFormat::bf16:
       return dot_plain<hwy::bfloat16_t, kRows, 1>(rows, next, x, w.in, out);
     case NumberFormat::q8_0:
-      return dot_q8_0<kRows, 1>(rows, next, *q, 0, out);
+      return dot_q8_0<kRows, 1>(rows, next, *q, token, out);
     case NumberFormat::q4_0:
-      return dot_q4_0<kRows, 1>(rows, next, *q, 0, out);
+      return dot_q4_0<kRows, 1>(rows, next, *q, token, out);
     case NumberFormat::q4_k:
-      return dot_q4_k<kRows, 1>(rows, next, *q, 0, out);
+      return dot_q4_k<kRows, 1>(rows, next, *q, token, out);
     default:
-      return dot_q6_k<kRows, 1>(rows, next, *q, 0, out);
+      return dot_q6_k<kRows, 1>(rows, next, *q, token, out);
   }
 }
 
@@ -73,30 +74,38 @@ void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count,
   for_listed(
       w, active, count,
       [&]<int kRows>(std::int64_t k, const std::byte* const* rows, const std::byte* const* next) HWY_ATTR {
-        dot_group<kRows>(w, rows, next, x, q, y + k);
+        dot_group<kRows>(w, rows, next, x, q, 0, y + k);
         if (bias == nullptr) return;
         for (int r = 0; r < kRows; ++r) y[k + r] += bias[active[k + r]];
       },
       [&](int) { return active[count - 1]; });
 }
 
-/// The neurons of one range: values[k] becomes a_k, sum [down.in] the sum of a_k down[active[k]].
-void neurons(const NeuronRows& rows, const std::int32_t* active, float* values, std::int64_t count, const float* x,
-             const QuantisedRows* q, float* sum) {
+/// The neurons of one range. values[t * values_stride + k] becomes a of token t; its sum, sums + t * sums_stride
+/// [down.in], that of a down[active[k]]. A row comes from memory once: some neurons' rows for all tokens, then the
+/// next's.
+void neurons(const NeuronRows& rows, const std::int32_t* active, std::int64_t count, float* values,
+             std::int64_t values_stride, const float* x, const QuantisedRows* q, std::int64_t tokens, float* sums,
+             std::int64_t sums_stride) {
   // Some neurons' products first, then their additions; 16 measured as well as 32 and 64, and 4 no worse.
   constexpr std::int64_t kGroup = 16;
   const WeightMatrix& down = rows.down;
   const WeightMatrix& multiplier = rows.multiplier;
   const bool multiplied = !multiplier.empty();
-  std::fill(sum, sum + down.in, 0.0F);
-  std::int32_t listed[2]
-                     [kGroup];  // this group's neurons, and the next one's, whose first rows are asked for at its end
+  std::fill(sums, sums + tokens * sums_stride, 0.0F);
+  // This group's neurons, and the next one's, whose first rows are asked for at its end.
+  std::int32_t listed[2][kGroup];
   std::int64_t place[2][kGroup], sizes[2] = {0, 0};
   std::int64_t at = 0;
+  const auto any = [&](std::int64_t k) {
+    for (std::int64_t t = 0; t < tokens; ++t)
+      if (values[t * values_stride + k] != 0) return true;
+    return false;
+  };
   const auto take = [&](int which) {
     std::int64_t n = 0;
     for (; at < count && n < kGroup; ++at) {
-      if (values[at] == 0) continue;
+      if (!any(at)) continue;
       listed[which][n] = active[at];
       place[which][n++] = at;
     }
@@ -105,30 +114,44 @@ void neurons(const NeuronRows& rows, const std::int32_t* active, float* values, 
   take(0);
   for (int which = 0; sizes[which] > 0; which ^= 1) {
     take(which ^ 1);
-    const std::int32_t* const these = listed[which];
-    const std::int64_t n = sizes[which], following = sizes[which ^ 1];
-    const auto coming = [&](int r) { return r < following ? listed[which ^ 1][r] : these[n - 1]; };
-    float a[kGroup];
-    for (std::int64_t k = 0; k < n; ++k) a[k] = values[place[which][k]];
-    if (multiplied) {
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      float* const token_values = values + t * values_stride;
+      float* const sum = sums + t * sums_stride;
+      std::int32_t these[kGroup];
+      std::int64_t places[kGroup];
+      float a[kGroup];
+      std::int64_t n = 0;
+      for (std::int64_t k = 0; k < sizes[which]; ++k) {
+        const float value = token_values[place[which][k]];
+        if (value == 0) continue;
+        these[n] = listed[which][k];
+        places[n] = place[which][k];
+        a[n++] = value;
+      }
+      if (n == 0) continue;
+      // The next group's rows are asked for while the last token's are used; the others' are there already.
+      const std::int64_t following = t == tokens - 1 ? sizes[which ^ 1] : 0;
+      const auto coming = [&](int r) { return r < following ? listed[which ^ 1][r] : these[n - 1]; };
+      if (multiplied) {
+        for_listed(
+            multiplier, these, n,
+            [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
+              float products[kRows];
+              dot_group<kRows>(multiplier, w, next, x, q, t, products);
+              for (int r = 0; r < kRows; ++r)
+                a[k + r] *= products[r] + (rows.multiplier_bias.empty()
+                                               ? 0.0F
+                                               : rows.multiplier_bias[static_cast<std::size_t>(these[k + r])]);
+            },
+            coming);
+        for (std::int64_t k = 0; k < n; ++k) token_values[places[k]] = a[k];
+      }
       for_listed(
-          multiplier, these, n,
-          [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
-            float products[kRows];
-            dot_group<kRows>(multiplier, w, next, x, q, products);
-            for (int r = 0; r < kRows; ++r)
-              a[k + r] *=
-                  products[r] +
-                  (rows.multiplier_bias.empty() ? 0.0F : rows.multiplier_bias[static_cast<std::size_t>(these[k + r])]);
-          },
+          down, these, n,
+          [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
+              HWY_ATTR { add_group<kRows>(down, w, next, a + k, sum); },
           coming);
-      for (std::int64_t k = 0; k < n; ++k) values[place[which][k]] = a[k];
     }
-    for_listed(
-        down, these, n,
-        [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
-            HWY_ATTR { add_group<kRows>(down, w, next, a + k, sum); },
-        coming);
   }
 }
 
@@ -256,14 +279,16 @@ void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const
                              std::ref(job));
 }
 
-void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
-                SparseScratch& scratch, ThreadPool& pool) {
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
+                std::int64_t tokens, float* out, SparseScratch& scratch, ThreadPool& pool) {
   const std::int64_t ranges = ranges_of(rows), width = rows.down.in;
-  const std::int64_t stride = (width + kLine - 1) / kLine * kLine;
+  const std::int64_t stride = (width + kLine - 1) / kLine * kLine, all = tokens * stride;
+  const auto count = static_cast<std::int64_t>(active.size());
   const bool sorted = rows.down.format == NumberFormat::bf16;
-  float* const sums = scratch.sums(static_cast<std::size_t>((ranges + 1) * stride));
-  float* const total = sorted ? sums + ranges * stride : out;
-  const QuantisedRows* const q = rows.multiplier.empty() ? nullptr : quantised_input(rows.multiplier, x, 1);
+  const bool in_place = !sorted && (tokens == 1 || stride == width);
+  float* const sums = scratch.sums(static_cast<std::size_t>((ranges + 1) * all));
+  float* const total = in_place ? out : sums + ranges * all;
+  const QuantisedRows* const q = rows.multiplier.empty() ? nullptr : quantised_input(rows.multiplier, x, tokens);
   std::uint8_t used[kMaxRanges] = {};
   std::atomic<std::int64_t> next{0};
   const auto work = [&](int) {
@@ -271,25 +296,32 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
       const std::int64_t r = next.fetch_add(1, std::memory_order_relaxed);
       if (r >= ranges) return;
       const auto bound = [&](std::int64_t range) {
-        return std::lower_bound(active.begin(), active.end(), rows.down.out * range / ranges);
+        return std::lower_bound(active.begin(), active.end(), rows.down.out * range / ranges) - active.begin();
       };
-      const auto begin = bound(r), end = bound(r + 1);
+      const std::int64_t begin = bound(r), end = bound(r + 1);
       if (begin == end) continue;
       used[r] = 1;
       HWY_DYNAMIC_DISPATCH(neurons)
-      (rows, &*begin, values + (begin - active.begin()), end - begin, x, q, sums + r * stride);
+      (rows, active.data() + begin, end - begin, values + begin, count, x, q, tokens, sums + r * all, stride);
     }
   };
   if (ranges == 1)
     work(0);
   else
     pool.run(std::ref(work));
+  const std::int64_t added = tokens == 1 ? width : all;
   const auto add = [&](long begin, long end, int) {
-    HWY_DYNAMIC_DISPATCH(add_parts)(sums, used, ranges, stride, begin, end, total);
+    HWY_DYNAMIC_DISPATCH(add_parts)(sums, used, ranges, all, begin, end, total);
   };
   // Columns of a whole number of lines to each thread; few sums are not worth a second thread.
-  pool.parallel_for(width, std::max<long>(kLine, 32768 / ranges / kLine * kLine), std::ref(add));
-  if (sorted) HWY_DYNAMIC_DISPATCH(unsort_pairs)(total, width, out);
+  pool.parallel_for(added, std::max<long>(kLine, 32768 / ranges / kLine * kLine), std::ref(add));
+  if (in_place) return;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    if (sorted)
+      HWY_DYNAMIC_DISPATCH(unsort_pairs)(total + t * stride, width, out + t * width);
+    else
+      std::copy_n(total + t * stride, width, out + t * width);
+  }
 }
 
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {

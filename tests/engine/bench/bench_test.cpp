@@ -121,6 +121,25 @@ TEST(DecodeBench, CountsTheBytesOfATokenAndTheActiveNeurons) {
     }
 }
 
+TEST(BatchBench, MeasuresBothSidesAndTheUnionThatGrows) {
+  ThreadPool pool(2);
+  const auto model = random_model(shape_config("256,2048,2,512", 0.08), NumberFormat::bf16, 1, pool);
+  const Skipping skipping = prepare_skipping(model, nullptr, Skip::always, pool);
+  int done = 0;
+  const auto curve = bench_batches(model, skipping, {.sequences = {1, 4, 16}, .context = 3, .steps = 2, .rounds = 2},
+                                   pool, [&](int rounds) { done = rounds; });
+  ASSERT_EQ(curve.size(), 3U);
+  EXPECT_EQ(done, 9);
+  for (const BatchPoint& point : curve) {
+    EXPECT_EQ(point.speedups().size(), 2U);
+    // Each of n sequences has drawn 8 %: some has 1 - 0.92^n.
+    EXPECT_NEAR(point.united, 1 - std::pow(0.92, point.sequences), 0.06) << point.sequences;
+  }
+  EXPECT_EQ(to_json(curve)[2]["sequences"], 16);
+  EXPECT_THROW(bench_batches(model, skipping, {.sequences = {0}}, pool), InvalidArgument);
+  EXPECT_THROW(bench_batches(model, {}, {}, pool), InvalidArgument);
+}
+
 TEST(DecodeBench, MeasuresTheDenseSideAloneWhereNothingIsSkipped) {
   const DecodeBench bench = measure("128,256,2,512", 0.08, {.context = 0, .tokens = 2, .rounds = 1}, Skip::never);
   EXPECT_FALSE(bench.sparse.has_value());

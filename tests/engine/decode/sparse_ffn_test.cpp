@@ -105,6 +105,64 @@ TEST_P(Decoded, EveryThreadCountGivesTheSameBits) {
   }
 }
 
+TEST_P(Decoded, SequencesTogetherHaveTheBitsThatEachHasAlone) {
+  const auto rules = why_not_skippable(model->config()).empty() ? std::vector<SelectionRule>{}
+                                                                : same_rule(*model, OutputThreshold{0.01F});
+  constexpr int kSequences = 5;
+  const int steps = 6;
+  const auto token = [&](int s, int step) { return ids[static_cast<std::size_t>(s * 7 + step) % ids.size()]; };
+  std::vector<std::vector<float>> wanted(kSequences);
+  std::int64_t active = 0;
+  for (int s = 0; s < kSequences; ++s) {
+    Session alone(model, pool);
+    const auto ffn = sparse_ffn_of(model, pool, rules);
+    alone.set_sparse_ffn(ffn);
+    for (int step = 0; step < steps; ++step) {
+      const TokenId id = token(s, step);
+      const auto logits = alone.forward({&id, 1});
+      wanted[static_cast<std::size_t>(s)].insert(wanted[static_cast<std::size_t>(s)].end(), logits.begin(),
+                                                 logits.end());
+    }
+    for (const SparseLayerCount& count : ffn->counts()) active += count.active;
+  }
+  for (const double limit : {1.0, 0.0}) {  // 0: always dense
+    Session session(model, pool, {.sequences = kSequences});
+    const auto ffn = sparse_ffn_of(model, pool, rules);
+    ffn->set_density_limit(limit);
+    session.set_sparse_ffn(ffn);
+    std::vector<std::vector<float>> got(kSequences);
+    for (int step = 0; step < steps; ++step) {
+      std::vector<TokenId> tokens;
+      for (int s = 0; s < kSequences; ++s) tokens.push_back(token(s, step));
+      std::vector<SequenceTokens> batch;
+      for (int s = 0; s < kSequences; ++s)
+        batch.push_back({s, std::span(tokens).subspan(static_cast<std::size_t>(s), 1)});
+      const auto logits = session.forward(batch);
+      const auto width = static_cast<std::size_t>(model->config().vocab_size);
+      for (int s = 0; s < kSequences; ++s) {
+        const auto row = logits.subspan(static_cast<std::size_t>(s) * width, width);
+        got[static_cast<std::size_t>(s)].insert(got[static_cast<std::size_t>(s)].end(), row.begin(), row.end());
+      }
+    }
+    for (std::size_t s = 0; s < kSequences; ++s) {
+      if (limit > 0) {
+        ASSERT_EQ(std::memcmp(got[s].data(), wanted[s].data(), wanted[s].size() * sizeof(float)), 0) << s;
+      } else {
+        EXPECT_LT(relative_difference(got[s], wanted[s]), kSelf) << s;
+      }
+    }
+    std::int64_t counted = 0;
+    for (const SparseLayerCount& count : ffn->counts()) {
+      counted += count.active;
+      EXPECT_EQ(count.calls, steps);
+      EXPECT_EQ(count.tokens, steps * kSequences);
+    }
+    if (limit > 0) {
+      EXPECT_EQ(counted, active);
+    }
+  }
+}
+
 /// Greedy text of n tokens.
 std::vector<TokenId> greedy(Session& session, TokenId first, int n) {
   std::vector<TokenId> text{first};
@@ -140,7 +198,7 @@ TEST(SparseFfn, StopsAtNumbersThatAreNotFiniteAndNamesTheLayer) {
   std::vector<float> in(static_cast<std::size_t>(model->config().d_model), 1.0F), out(in.size());
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     in[3] = bad;
-    EXPECT_THAT([&] { ffn->forward(1, in.data(), out.data(), pool); },
+    EXPECT_THAT([&] { ffn->forward(1, in.data(), 1, out.data(), pool); },
                 ::testing::ThrowsMessage<BadInput>(::testing::HasSubstr("feed-forward layer 1")));
   }
 }

@@ -118,6 +118,36 @@ TEST(SparseFfn, NeuronsOfActivationZeroChangeNoBit) {
   }
 }
 
+TEST(SparseFfn, TokensTogetherHaveTheBitsThatEachHasAlone) {
+  for (const SparseCase& c : kSparseCases) {
+    const Layer layer(c);
+    for (const std::int64_t tokens : {2, 5, 17}) {
+      // Each token has some of the active neurons, the third none, and inputs of its own.
+      const auto n = static_cast<std::int64_t>(layer.active.size());
+      std::vector<float> values = normal_values(tokens * n, 21), x = normal_values(tokens * c.multiplier_in, 22);
+      Random random(23);
+      for (std::int64_t i = 0; i < tokens * n; ++i)
+        if (i / std::max<std::int64_t>(n, 1) == 2 || random.uniform() < 0.6) values[static_cast<std::size_t>(i)] = 0;
+      for (const int threads : {1, 3}) {
+        ThreadPool pool(threads);
+        SparseScratch scratch;
+        std::vector<float> together = values, out(static_cast<std::size_t>(tokens * c.width) + 4, -7777.0F);
+        sparse_ffn(layer.rows, layer.active, together.data(), x.data(), tokens, out.data(), scratch, pool);
+        for (std::int64_t t = 0; t < tokens; ++t) {
+          std::vector<float> alone(values.begin() + t * n, values.begin() + (t + 1) * n);
+          std::vector<float> wanted(static_cast<std::size_t>(c.width));
+          sparse_ffn(layer.rows, layer.active, alone.data(), x.data() + t * c.multiplier_in, wanted.data(), scratch,
+                     pool);
+          const std::string which = fmt::format("{}, token {} of {}", describe(c), t, tokens);
+          ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), out.begin() + t * c.width)) << which;
+          ASSERT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + t * n)) << which;
+        }
+        for (std::size_t i = 0; i < 4; ++i) ASSERT_EQ(out[out.size() - 1 - i], -7777.0F) << describe(c);
+      }
+    }
+  }
+}
+
 TEST(SparseFfn, ReadsRowsAtAnyAddress) {
   ThreadPool pool(1);
   for (const SparseCase& c : kSparseCases) {
