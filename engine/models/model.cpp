@@ -290,6 +290,10 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, cons
   return build_model(open_model_files(path, options.activation_override), options);
 }
 
+std::shared_ptr<const Model> build_model(ModelFiles files) {
+  return build_model(std::move(files), {});
+}
+
 std::shared_ptr<const Model> build_model(ModelFiles files, const LoadOptions& options) {
   return ModelBuilder::build(std::move(files), options);
 }

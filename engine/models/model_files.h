@@ -51,6 +51,7 @@ float embedding_scale_as_stored(float scale, NumberFormat format);
 std::vector<BoundTensor> bind_tensors(ModelFiles& files);
 
 /// The rest of Model::load, for files that may also lie in memory. Reads the weights. Throws BadInput as it does.
-std::shared_ptr<const Model> build_model(ModelFiles files, const LoadOptions& options = {});
+std::shared_ptr<const Model> build_model(ModelFiles files);
+std::shared_ptr<const Model> build_model(ModelFiles files, const LoadOptions& options);
 
 }  // namespace torpor
