@@ -32,14 +32,6 @@ struct BenchOptions {
   std::vector<int> batches;
 };
 
-NumberFormat format_of(const std::string& type) {
-  if (type == "bf16") return NumberFormat::bf16;
-  if (type == "f32") return NumberFormat::f32;
-  if (type == "q8") return NumberFormat::q8_0;
-  if (type == "q4") return NumberFormat::q4_0;
-  throw UsageError("expected a --type of bf16, f32, q8 or q4, got \"{}\"", type);
-}
-
 std::vector<int> batches_of(const std::string& list) {
   std::vector<int> batches;
   if (list == "none") return batches;
@@ -147,7 +139,7 @@ int bench(std::span<const std::string> arguments) {
     throw UsageError("expected a MODEL or a --shape. See: torpor bench --help");
   if (!options.shape.empty() && !options.plan.empty())
     throw UsageError("expected a --plan for a MODEL: random weights have no plan. --density says what is active");
-  const NumberFormat format = format_of(options.type);
+  const NumberFormat format = weight_type(options.type);
   Result result("bench", arguments, common);
   const bool show = !common.quiet && !common.json;
 
@@ -167,6 +159,7 @@ int bench(std::span<const std::string> arguments) {
     throw UsageError("expected --context and --tokens up to the model's context of {} together, got {}",
                      model->config().context_length, longest);
   std::optional<SparsityPlan> plan;
+  if (options.shape.empty() && options.plan.empty()) options.plan = packed_plan(options.model.model);
   if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);
   Skipping skipping;
   skipping.reason = "--dense";

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include "core/activity/plan.h"
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "core/tensor/gguf.h"
+#include "engine/models/packed.h"
 
 namespace torpor::apps {
 namespace fs = std::filesystem;
@@ -57,6 +60,52 @@ std::unique_ptr<const Tokenizer> load_tokenizer_for(const Model& model, const Mo
         "own with --tokenizer",
         path.string(), tokenizer->vocab_size(), options.model.string(), model.config().vocab_size);
   return tokenizer;
+}
+
+bool copy_tokenizer(const Model& model, const ModelOptions& options, const fs::path& folder) {
+  fs::path from = options.tokenizer;
+  if (from.empty()) {
+    try {
+      from = find_tokenizer(model, options.model);
+    } catch (const BadInput&) {
+      return false;  // a llama2.c checkpoint alone
+    }
+  }
+  try {
+    static_cast<void>(load_tokenizer(from));
+  } catch (const BadInput&) {
+    if (!options.tokenizer.empty()) throw;
+    return false;
+  }
+  const auto copy = [&](const fs::path& file, const std::string& name) {
+    if (fs::exists(file)) write_file_atomically(folder / name, read_file(file));
+  };
+  const std::string extension = from.extension().string();
+  if (extension == ".gguf") {
+    write_file_atomically(folder / "tokenizer.gguf", GgufFile::open(from).without_tensors());
+  } else if (fs::is_directory(from) || from.filename() == "vocab.json" || from.filename() == "merges.txt") {
+    const fs::path source = fs::is_directory(from) ? from : from.parent_path();
+    for (const char* name : {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json",
+                             "special_tokens_map.json", "added_tokens.json", "tokenizer.bin", "tokenizer.gguf"})
+      copy(source / name, name);
+  } else {
+    copy(from, "tokenizer" + extension);
+    copy(from.parent_path() / "tokenizer_config.json", "tokenizer_config.json");
+  }
+  return true;
+}
+
+fs::path packed_plan(const fs::path& model) {
+  const fs::path plan = model / "plan.json";
+  return fs::exists(model / kPackedFile) && fs::exists(plan) ? plan : fs::path();
+}
+
+NumberFormat weight_type(const std::string& type) {
+  if (type == "bf16") return NumberFormat::bf16;
+  if (type == "f32") return NumberFormat::f32;
+  if (type == "q8") return NumberFormat::q8_0;
+  if (type == "q4") return NumberFormat::q4_0;
+  throw UsageError("expected a --type of bf16, f32, q8 or q4, got \"{}\"", type);
 }
 
 SparsityPlan read_plan_for(const Model& model, const fs::path& path) {

@@ -35,6 +35,16 @@ void add_activation_option(CLI::App& app, ModelOptions& options);
 /// Throws BadInput where there is none, and where it does not fit the model.
 std::unique_ptr<const Tokenizer> load_tokenizer_for(const Model& model, const ModelOptions& options);
 
+/// Copies the model's tokenizer into `folder`, under a name that is found there. False where the model has none and
+/// none was named. Throws IoError, BadInput for one that was named and is not there.
+bool copy_tokenizer(const Model& model, const ModelOptions& options, const std::filesystem::path& folder);
+
+/// The plan that lies in a packed model's folder, or an empty path.
+std::filesystem::path packed_plan(const std::filesystem::path& model);
+
+/// The format of weights that a --type names: bf16, f32, q8 or q4. Throws UsageError.
+NumberFormat weight_type(const std::string& type);
+
 /// A plan for this model. Throws BadInput: damaged, or made for another model (it says what differs).
 SparsityPlan read_plan_for(const Model& model, const std::filesystem::path& plan);
 /// Its rules as a mask.

@@ -33,6 +33,7 @@ constexpr std::array kVerbs = {
     Verb{"run", "MODEL", "write text with a model, skipping its inactive neurons", run},
     Verb{"bench", "MODEL|--shape SHAPE", "how fast a model decodes here, dense and skipping, beside what memory allows",
          bench},
+    Verb{"pack", "MODEL -o DIR", "write a model as decoding reads it: by neuron, and as bf16, 8 or 4 bit", pack},
 };
 
 std::string help() {

@@ -35,7 +35,7 @@ struct RunOptions {
   ModelOptions model;
   std::string prompt;
   fs::path prompt_file, plan;
-  bool greedy = false, stats = false, no_prompt_echo = false, dense = false, force = false;
+  bool greedy = false, stats = false, no_prompt_echo = false, dense = false, force = false, no_plan = false;
   SamplingOptions sampling;
   std::int64_t max_tokens = 0;  // 0: until the context is full
 };
@@ -246,7 +246,11 @@ int run(std::span<const std::string> arguments) {
   app.add_flag("--no-prompt-echo", options.no_prompt_echo, "Write only what follows the prompt");
   add_integer_option(app, "--max-tokens", options.max_tokens, 1, INT32_MAX,
                      "Stop after so many tokens (when the context is full)");
-  app.add_option("--plan", options.plan, "Skip what this plan of `torpor profile` says")->type_name("FILE");
+  CLI::Option* plan_option =
+      app.add_option("--plan", options.plan,
+                     "Skip what this plan of `torpor profile` says (plan.json of a packed model, if it has one)");
+  plan_option->type_name("FILE");
+  app.add_flag("--no-plan", options.no_plan, "Leave the plan of a packed model out")->excludes(plan_option);
   CLI::Option* dense =
       app.add_flag("--dense", options.dense, "Compute all neurons; what a plan leaves out is set to zero, not skipped");
   app.add_flag("--force", options.force, "Skip also where it was measured not to pay on this machine")->excludes(dense);
@@ -283,6 +287,7 @@ int run(std::span<const std::string> arguments) {
   ThreadPool pool(common.threads);
   Session session(model, pool);
   std::optional<SparsityPlan> plan;
+  if (options.plan.empty() && !options.no_plan) options.plan = packed_plan(options.model.model);
   if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);
   Skipping skipping;
   {

@@ -16,6 +16,7 @@ int inspect(std::span<const std::string> arguments);
 int eval(std::span<const std::string> arguments);
 int run(std::span<const std::string> arguments);
 int bench(std::span<const std::string> arguments);
+int pack(std::span<const std::string> arguments);
 
 /// Of the program torpor-lab.
 int train(std::span<const std::string> arguments);

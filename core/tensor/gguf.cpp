@@ -365,4 +365,18 @@ std::vector<GgufValue> GgufFile::arrays(std::string_view key) const {
   return result;
 }
 
+std::string GgufFile::without_tensors() const {
+  std::string file = "GGUF";
+  const auto put = [&](const auto& number) { file.append(reinterpret_cast<const char*>(&number), sizeof number); };
+  put(version_);
+  put(std::uint64_t{0});
+  put(static_cast<std::uint64_t>(keys_.size()));
+  if (keys_.empty()) return file;
+  // Keys and values lie one after another; each key has its length before it.
+  const char* const begin = keys_.front().data() - sizeof(std::uint64_t);
+  const std::span<const std::byte> last = find(keys_.back())->bytes;
+  file.append(begin, reinterpret_cast<const char*>(last.data() + last.size()));
+  return file;
+}
+
 }  // namespace torpor

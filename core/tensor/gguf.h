@@ -73,6 +73,9 @@ class GgufFile {
   bool has(std::string_view key) const { return find(key) != nullptr; }
   const GgufValue* find(std::string_view key) const;
 
+  /// The metadata alone: a GGUF file without tensors, which still holds the tokenizer.
+  std::string without_tensors() const;
+
   std::int64_t integer(std::string_view key, std::int64_t min, std::int64_t max) const;
   double number(std::string_view key) const;  // integers too; finite
   bool boolean(std::string_view key) const;

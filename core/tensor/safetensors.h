@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,6 +35,28 @@ using SafetensorsMetadata = std::map<std::string, std::string>;
 /// Throws InvalidArgument (a quantised format, a name twice or not UTF-8 or "__metadata__"), IoError, Interrupted.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const SafetensorsMetadata& metadata = {});
+
+/// Writes one file piece by piece, for tensors that are made while they are written: never all of them are in memory.
+/// They lie in the order given. Atomic: without commit(), nothing remains. One thread at a time.
+class SafetensorsWriter {
+ public:
+  /// tensors: what they will be; their bytes are empty. data_alignment: where the data begins, a multiple of it. Throws
+  /// as write_safetensors.
+  SafetensorsWriter(const std::filesystem::path& path, std::span<const TensorView> tensors,
+                    const SafetensorsMetadata& metadata = {}, std::size_t data_alignment = 8);
+  ~SafetensorsWriter();
+  SafetensorsWriter(const SafetensorsWriter&) = delete;
+  SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
+
+  /// The next bytes. Throws IoError, Interrupted; InvalidArgument beyond the end.
+  void append(std::span<const std::byte> bytes);
+  /// Throws InvalidArgument where bytes are missing, IoError.
+  void commit();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// Writes model.safetensors, or, where the tensors take more than `max_shard_bytes`, shards
 /// model-00001-of-0000N.safetensors and model.safetensors.index.json, into `folder` (made if absent). Tensors keep

@@ -21,7 +21,7 @@ std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump();
 }
 
-void check(std::span<const TensorView* const> tensors, const SafetensorsMetadata& metadata) {
+void check_names(std::span<const TensorView* const> tensors, const SafetensorsMetadata& metadata) {
   std::unordered_set<std::string_view> names;
   for (const TensorView* tensor : tensors) {
     static_cast<void>(safetensors::dtype_of(tensor->format));
@@ -30,10 +30,6 @@ void check(std::span<const TensorView* const> tensors, const SafetensorsMetadata
                             in_quotes(tensor->name));
     if (!names.insert(tensor->name).second)
       throw InvalidArgument("[write_safetensors] the tensor {} appears twice", in_quotes(tensor->name));
-    const std::size_t wanted = bytes_of(tensor->format, tensor->elements());
-    if (tensor->bytes.size() != wanted)
-      throw InvalidArgument("[write_safetensors] tensor {}: {} {} take {} bytes, got {}", in_quotes(tensor->name),
-                            tensor->shape_text(), traits(tensor->format).name, wanted, tensor->bytes.size());
   }
   for (const auto& [key, value] : metadata)
     if (!is_utf8(key) || !is_utf8(value))
@@ -41,12 +37,20 @@ void check(std::span<const TensorView* const> tensors, const SafetensorsMetadata
                             in_quotes(value));
 }
 
-// Writes without committing. `tensors` have been checked.
-void write_into(AtomicFile& file, std::vector<const TensorView*> tensors, const SafetensorsMetadata& metadata) {
-  std::sort(tensors.begin(), tensors.end(), [](const TensorView* a, const TensorView* b) {
-    const int left = safetensors::alignment_rank(a->format), right = safetensors::alignment_rank(b->format);
-    return left != right ? left > right : a->name < b->name;
-  });
+void check(std::span<const TensorView* const> tensors, const SafetensorsMetadata& metadata) {
+  check_names(tensors, metadata);
+  for (const TensorView* tensor : tensors) {
+    const std::size_t wanted = bytes_of(tensor->format, tensor->elements());
+    if (tensor->bytes.size() != wanted)
+      throw InvalidArgument("[write_safetensors] tensor {}: {} {} take {} bytes, got {}", in_quotes(tensor->name),
+                            tensor->shape_text(), traits(tensor->format).name, wanted, tensor->bytes.size());
+  }
+}
+
+// The header of tensors that lie one after another, with its length before it; the data begins at a multiple of
+// `alignment`. Returns the bytes of the data.
+std::uint64_t write_header(AtomicFile& file, std::span<const TensorView* const> tensors,
+                           const SafetensorsMetadata& metadata, std::size_t alignment) {
   std::string header = "{";
   const auto separate = [&] { header += header.size() > 1 ? "," : ""; };
   if (!metadata.empty()) {
@@ -61,23 +65,37 @@ void write_into(AtomicFile& file, std::vector<const TensorView*> tensors, const 
     for (const std::int64_t dimension : tensor->shape)
       shape += fmt::format("{}{}", shape.empty() ? "" : ",", dimension);
     separate();
+    const std::uint64_t end = offset + bytes_of(tensor->format, tensor->elements());
     header += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", json_string(tensor->name),
-                          safetensors::dtype_of(tensor->format), shape, offset, offset + tensor->bytes.size());
-    offset += tensor->bytes.size();
+                          safetensors::dtype_of(tensor->format), shape, offset, end);
+    offset = end;
   }
   header += "}";
-  header.resize((header.size() + 7) / 8 * 8, ' ');  // the data, and so every number in it, starts aligned
-  const std::uint64_t length = header.size();
+  std::uint64_t length = header.size() + sizeof length;
+  length = (length + alignment - 1) / alignment * alignment - sizeof length;
+  header.resize(length, ' ');  // the data, and so every number in it, starts aligned
   file.append({reinterpret_cast<const char*>(&length), sizeof length});
   file.append(header);
-  for (const TensorView* tensor : tensors) {
-    std::string_view rest(reinterpret_cast<const char*>(tensor->bytes.data()), tensor->bytes.size());
-    while (!rest.empty()) {
-      check_interrupt();
-      file.append(rest.substr(0, kPiece));
-      rest.remove_prefix(std::min(kPiece, rest.size()));
-    }
+  return offset;
+}
+
+void append_pieces(AtomicFile& file, std::span<const std::byte> bytes) {
+  std::string_view rest(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  while (!rest.empty()) {
+    check_interrupt();
+    file.append(rest.substr(0, kPiece));
+    rest.remove_prefix(std::min(kPiece, rest.size()));
   }
+}
+
+// Writes without committing. `tensors` have been checked.
+void write_into(AtomicFile& file, std::vector<const TensorView*> tensors, const SafetensorsMetadata& metadata) {
+  std::sort(tensors.begin(), tensors.end(), [](const TensorView* a, const TensorView* b) {
+    const int left = safetensors::alignment_rank(a->format), right = safetensors::alignment_rank(b->format);
+    return left != right ? left > right : a->name < b->name;
+  });
+  write_header(file, tensors, metadata, 8);
+  for (const TensorView* tensor : tensors) append_pieces(file, tensor->bytes);
 }
 
 std::vector<const TensorView*> pointers(std::span<const TensorView> tensors) {
@@ -104,6 +122,36 @@ void remove_stale(const fs::path& folder, const std::unordered_set<std::string>&
 }
 
 }  // namespace
+
+struct SafetensorsWriter::State {
+  explicit State(const fs::path& path) : file(path) {}
+  AtomicFile file;
+  std::uint64_t left = 0;
+};
+
+SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::span<const TensorView> tensors,
+                                     const SafetensorsMetadata& metadata, std::size_t data_alignment)
+    : state_(std::make_unique<State>(path)) {
+  const auto all = pointers(tensors);
+  check_names(all, metadata);
+  if (data_alignment < 8 || data_alignment % 8 != 0)
+    throw InvalidArgument("[SafetensorsWriter] expected an alignment that is a multiple of 8, got {}", data_alignment);
+  state_->left = write_header(state_->file, all, metadata, data_alignment);
+}
+
+SafetensorsWriter::~SafetensorsWriter() = default;
+
+void SafetensorsWriter::append(std::span<const std::byte> bytes) {
+  if (bytes.size() > state_->left)
+    throw InvalidArgument("[SafetensorsWriter] expected at most {} more bytes, got {}", state_->left, bytes.size());
+  append_pieces(state_->file, bytes);
+  state_->left -= bytes.size();
+}
+
+void SafetensorsWriter::commit() {
+  if (state_->left > 0) throw InvalidArgument("[SafetensorsWriter] {} bytes of the tensors are missing", state_->left);
+  state_->file.commit();
+}
 
 void write_safetensors(const fs::path& path, std::span<const TensorView> tensors, const SafetensorsMetadata& metadata) {
   const auto all = pointers(tensors);

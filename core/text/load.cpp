@@ -53,7 +53,7 @@ std::unique_ptr<const Tokenizer> load_tokenizer(const fs::path& path) {
   if (!fs::exists(path, error))
     throw BadInput("{}: expected a tokenizer or a model folder, found nothing there", path.string());
   if (!fs::is_directory(path, error)) return load_file(path);
-  for (const char* name : {"tokenizer.json", "tokenizer.model"})
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer.gguf", "tokenizer.bin"})
     if (is_file(path / name)) return load_file(path / name);
   if (is_file(path / "vocab.json") && is_file(path / "merges.txt")) return load_file(path / "vocab.json");
   throw BadInput("{}: expected tokenizer.json, tokenizer.model or vocab.json with merges.txt in the folder, found none",

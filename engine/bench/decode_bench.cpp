@@ -34,7 +34,7 @@ TokenBytes bytes_of(const Model& model, const SparseFfn* ffn, const PartTimes& t
     for (const WeightMatrix* w :
          {&layer.attention.query, &layer.attention.key, &layer.attention.value, &layer.attention.output})
       bytes.projections += static_cast<double>(w->bytes());
-    for (const WeightMatrix* w : {&layer.ffn.gate, &layer.ffn.up, &layer.ffn.down})
+    for (const WeightMatrix* w : {&layer.ffn.gate, &layer.ffn.up, &layer.ffn.stored_down()})
       bytes.ffn += static_cast<double>(w->bytes());
     const double keys = visible(config, l, options), head = config.head_dim * sizeof(float);
     if (config.spark.attention() && times.attention_rows > 0) {

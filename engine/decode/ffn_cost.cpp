@@ -46,7 +46,7 @@ class Layers {
         linear(ffn.up, x_.data(), 1, {}, gates_.data(), pool_);
         activate(config_.activation, gates_.data(), config_.d_ff);
       }
-      linear(ffn.down, gates_.data(), 1, {}, out_.data(), pool_);
+      ffn.project_down(gates_.data(), 1, out_.data(), pool_);
     });
   }
 

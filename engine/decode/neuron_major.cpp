@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/base/large_memory.h"
+#include "engine/models/neuron_rows.h"
 
 namespace torpor {
 namespace {
@@ -17,28 +18,17 @@ NumberFormat row_format(NumberFormat format) {
   return format == NumberFormat::f64 ? NumberFormat::f32 : format;
 }
 
-/// Columns of w that are turned at once: whole blocks of its format, and few enough that as many times d_model floats
-/// stay in the second-level cache.
-std::int64_t columns_at_once(NumberFormat format) {
-  return std::max<std::int64_t>(64, traits(format).block_values);
-}
-
 /// rows[i] = column i of w, for the columns [begin, end), through f32: exact where the format stays. begin: a multiple
-/// of columns_at_once.
+/// of turned_at_once.
 void turn(const WeightMatrix& w, NumberFormat format, std::int64_t begin, std::int64_t end, std::byte* rows) {
-  const std::int64_t step = columns_at_once(w.format);
+  const std::int64_t step = turned_at_once(w.format);
   const auto row_bytes = static_cast<std::int64_t>(bytes_of(format, w.out));
-  std::vector<float> piece, turned(static_cast<std::size_t>(w.out * step));
+  std::vector<float> turned(static_cast<std::size_t>(w.out * step));
   for (std::int64_t from = begin; from < end; from += step) {
-    const std::int64_t count = std::min(step, end - from);
-    piece.resize(static_cast<std::size_t>(count));
-    for (std::int64_t o = 0; o < w.out; ++o) {
-      to_f32(w.format, w.row(o) + bytes_of(w.format, from), piece);
-      for (std::int64_t i = 0; i < count; ++i)
-        turned[static_cast<std::size_t>(i * w.out + o)] = piece[static_cast<std::size_t>(i)];
-    }
-    for (std::int64_t i = 0; i < count; ++i)
-      from_f32({turned.data() + i * w.out, static_cast<std::size_t>(w.out)}, format, rows + (from + i) * row_bytes);
+    const std::int64_t to = std::min(end, from + step);
+    turned_rows(w, from, to, turned.data());
+    for (std::int64_t i = from; i < to; ++i)
+      from_f32({turned.data() + (i - from) * w.out, static_cast<std::size_t>(w.out)}, format, rows + i * row_bytes);
   }
 }
 
@@ -58,6 +48,11 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
   for (const LayerWeights& layer : model->layers()) {
     check_interrupt();
     const FfnWeights& ffn = layer.ffn;
+    if (!ffn.down_rows.empty()) {  // a packed model
+      packed->layers_.push_back({ffn.gate, ffn.up, ffn.down_rows});
+      if (progress) progress(static_cast<int>(packed->layers_.size()));
+      continue;
+    }
     const NumberFormat format = row_format(ffn.down.format);
     if (traits(format).quantised && ffn.down.out % traits(format).block_values != 0)
       throw BadInput(
@@ -67,7 +62,7 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
     NeuronMajorLayer by_neuron{ffn.gate, ffn.up, {format, nullptr, ffn.down.in, ffn.down.out}};
     std::byte* const down = allocate(by_neuron.down.row_bytes() * ffn.down.in, "the down projections");
     by_neuron.down.data = down;
-    pool.parallel_for(ffn.down.in, columns_at_once(ffn.down.format),
+    pool.parallel_for(ffn.down.in, turned_at_once(ffn.down.format),
                       [&](long begin, long end, int) { turn(ffn.down, format, begin, end, down); });
     if (!ffn.gate.empty()) {
       const std::int64_t bytes = ffn.up.bytes();

@@ -334,7 +334,7 @@ struct Session::State {
             .sequence = std::span(sequence).subspan(from, count),
             .position = std::span(position).subspan(from, count)});
     }
-    linear(weights.down, neurons.data(), rows, weights.down_bias, out, pool);
+    weights.project_down(neurons.data(), rows, out, pool);
   }
 
   // ── from hidden rows to logits ──

@@ -17,7 +17,7 @@ bool has_exact_zeros(const ModelConfig& config) {
 }
 
 std::int64_t layer_bytes(const FfnWeights& ffn) {
-  return ffn.gate.bytes() + ffn.up.bytes() + ffn.down.bytes();
+  return ffn.gate.bytes() + ffn.up.bytes() + ffn.stored_down().bytes();
 }
 
 }  // namespace
@@ -190,8 +190,8 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
         values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
       count.bytes += read.multiplier.bytes();
     }
-    linear(ffn.down, values_.data(), tokens, ffn.down_bias, out, pool);
-    count.bytes += ffn.down.bytes();
+    ffn.project_down(values_.data(), tokens, out, pool);
+    count.bytes += ffn.stored_down().bytes();
     return;
   }
   count.bytes += listed * (rows.down.row_bytes() + (read.multiplier.empty() ? 0 : read.multiplier.row_bytes()));

@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "engine/kernels/many_rows.h"
 #include "engine/kernels/simd/simd.h"
+#include "engine/kernels/sparse.h"
 
 namespace torpor {
 namespace {
@@ -66,6 +67,28 @@ void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<
     linear_many_rows(w, x, rows, shift, y, pool);
   else
     simd::linear_few_rows(w, x, rows, shift, y, pool);
+}
+
+void linear_turned(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
+                   ThreadPool& pool) {
+  if (!bias.empty() && static_cast<std::int64_t>(bias.size()) != w.in)
+    throw InvalidArgument("[linear_turned] expected {} biases, got {}", w.in, bias.size());
+  check_count("linear_turned", rows, x);
+  if (rows == 0) return;
+  if (rows >= many_rows_from(w.format)) {
+    static_cast<void>(bytes_of(w.format, w.in));
+    return linear_turned_many_rows(w, x, rows, bias.empty() ? nullptr : bias.data(), y, pool);
+  }
+  // Kept for the calling thread, so that a token of decoding allocates nothing.
+  thread_local SparseScratch scratch;
+  thread_local std::vector<std::int32_t> all;
+  thread_local std::vector<float> values;
+  for (auto i = static_cast<std::int32_t>(all.size()); i < w.out; ++i) all.push_back(i);
+  values.assign(x, x + rows * w.out);
+  sparse_ffn({.multiplier = {}, .multiplier_bias = {}, .down = w},
+             std::span(all).first(static_cast<std::size_t>(w.out)), values.data(), nullptr, rows, y, scratch, pool);
+  if (bias.empty()) return;
+  for (std::int64_t r = 0; r < rows; ++r) simd::add(y + r * w.in, bias.data(), w.in);
 }
 
 void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,

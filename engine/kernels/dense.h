@@ -35,6 +35,12 @@ struct WeightMatrix {
 void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
             ThreadPool& pool);
 
+/// The same with the weights the other way round, row i for input i: y[r, o] = sum_i x[r, i] * w[i, o] + bias[o].
+/// w: out rows (inputs) of `in` values (outputs), so that w.out and w.in change their parts; f32, f16, bf16, q8_0 or
+/// q4_0. Few rows: the kernel of sparse.h on all neurons, with its bits; many: oneDNN.
+void linear_turned(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
+                   ThreadPool& pool);
+
 /// y = x / sqrt(mean(x^2) + eps) * (weight + weight_offset) for each row. In place allowed. (weight_offset 1: Gemma.)
 void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,
               float* y);

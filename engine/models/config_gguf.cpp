@@ -89,7 +89,7 @@ void read_gemma2(const Keys& keys, ModelConfig& config) {
   config.embedding_scale = std::sqrt(static_cast<float>(config.d_model));
   // query_pre_attn_scalar is not in the file: llama.cpp knows the 27B model by its 46 layers.
   const int scalar = config.n_layers == 46 ? config.d_model / config.n_heads : config.head_dim;
-  config.attention_scale = 1 / std::sqrt(static_cast<float>(scalar));
+  config.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(scalar)));
   const int window = keys.size_or("attention.sliding_window", 4096, kMaxSize);
   for (std::size_t i = 0; i < config.windows.size(); i += 2) config.windows[i] = window;
 }
@@ -139,7 +139,7 @@ ModelConfig read_gguf_config(const GgufFile& file, const std::string& activation
   const TensorView* embedding = tensors.find("token_embd.weight");
   config.vocab_size = keys.size_or(
       "vocab_size", embedding != nullptr && !embedding->shape.empty() ? embedding->shape.front() : 1, kMaxSize);
-  config.attention_scale = 1 / std::sqrt(static_cast<float>(config.head_dim));
+  config.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)));
   config.windows.assign(static_cast<std::size_t>(config.n_layers), 0);
 
   config.tied_embeddings = tensors.find("output.weight") == nullptr;
@@ -190,7 +190,7 @@ ModelConfig read_llama2c_config(const Llama2cHeader& header, const std::string& 
   config.norm_eps = 1e-5F;
   config.rope_interleaved = true;
   config.tied_embeddings = header.tied;
-  config.attention_scale = 1 / std::sqrt(static_cast<float>(config.head_dim));
+  config.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)));
   config.bos = 1;
   config.eos = 2;
   config.stop_ids = {1, 2};  // run.c ends a text at BOS; EOS is the tokenizer's

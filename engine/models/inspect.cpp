@@ -53,7 +53,7 @@ std::vector<std::string> reasons_of(const ModelConfig& config, const TensorView&
   if (!gives_zeros(config))
     reasons.push_back(fmt::format("{} gives no exact zeros: skipping needs a threshold and costs some quality",
                                   activation_text(config)));
-  if (format.quantised)
+  if (format.quantised && !transposed)
     reasons.push_back(
         fmt::format("down is {}: {} neurons share a block, so single columns can only be skipped after "
                     "repacking",

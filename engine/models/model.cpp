@@ -8,6 +8,7 @@
 #include "core/base/large_memory.h"
 #include "core/base/log.h"
 #include "engine/models/model_files.h"
+#include "engine/models/neuron_rows.h"
 #include "engine/models/weight_checks.h"
 
 namespace torpor {
@@ -59,13 +60,15 @@ class ModelBuilder {
 
   std::shared_ptr<const Model> finish() {
     ModelConfig& config = files_.config;
-    if (config.embedding_scale != 1 && files_.format == ModelFormat::huggingface)
+    if (files_.embedding_scale)
+      config.embedding_scale = *files_.embedding_scale;
+    else if (config.embedding_scale != 1 && files_.format == ModelFormat::huggingface)
       config.embedding_scale = embedding_scale_as_stored(config.embedding_scale, model_->token_embedding_.format);
     if (config.tied_embeddings) model_->unembedding_ = model_->token_embedding_;
     if (!config.norm_affine) plain_norms();
     model_->config_ = config;
     settle_special_tokens();
-    model_->fingerprint_ = fingerprint();
+    model_->fingerprint_ = files_.fingerprint.empty() ? fingerprint() : files_.fingerprint;
     model_->archive_ = files_.archive;
     return model_;
   }
@@ -192,7 +195,7 @@ class ModelBuilder {
         linear(tensor, layer->ffn.up, layer->ffn.up_bias);
         break;
       case Part::down:
-        linear(tensor, layer->ffn.down, layer->ffn.down_bias);
+        linear(tensor, by_neuron() ? layer->ffn.down_rows : layer->ffn.down, layer->ffn.down_bias);
         break;
       case Part::query_key_value:
         split(tensor, config, layer->attention);
@@ -226,15 +229,19 @@ class ModelBuilder {
     next(config.kv_width(), attention.value, attention.value_bias);
   }
 
+  /// Whether down projections lie by neuron and stay so.
+  bool by_neuron() const { return files_.format == ModelFormat::packed; }
+
   WeightMatrix matrix(const BoundTensor& tensor) {
     const TensorView& view = *tensor.weight;
-    const std::size_t out_axis = tensor.transposed ? 1 : 0;
+    const bool transposed = tensor.transposed && !by_neuron();
+    const std::size_t out_axis = transposed ? 1 : 0;
     WeightMatrix weight{view.format, view.bytes.data(), view.shape[out_axis], view.shape[1 - out_axis]};
     const auto element = static_cast<std::size_t>(traits(view.format).quantised ? 2 : traits(view.format).block_bytes);
     const bool misaligned = reinterpret_cast<std::uintptr_t>(weight.data) % element != 0;
-    if (!tensor.transposed && !misaligned && !copy_) return weight;  // used where it lies
+    if (!transposed && !misaligned && !copy_) return weight;  // used where it lies
     auto copy = allocate_large(view.bytes.size(), view.name);
-    if (!tensor.transposed) {
+    if (!transposed) {
       std::memcpy(copy.get(), weight.data, view.bytes.size());
     } else if (element == 4) {
       transpose<std::uint32_t>(weight.data, weight.in, weight.out, copy.get());
@@ -298,18 +305,23 @@ std::shared_ptr<const Model> build_model(ModelFiles files, const LoadOptions& op
   return ModelBuilder::build(std::move(files), options);
 }
 
+void FfnWeights::project_down(const float* x, std::int64_t rows, float* y, ThreadPool& pool) const {
+  if (down.empty())
+    linear_turned(down_rows, x, rows, down_bias, y, pool);
+  else
+    linear(down, x, rows, down_bias, y, pool);
+}
+
 std::vector<float> Model::outgoing_rows(int layer) const {
   if (layer < 0 || layer >= config_.n_layers)
     throw InvalidArgument("[Model::outgoing_rows] expected a layer from 0 to {}, got {}", config_.n_layers - 1, layer);
-  const WeightMatrix& down = layers_[static_cast<std::size_t>(layer)].ffn.down;
-  const auto neurons = static_cast<std::size_t>(down.in), width = static_cast<std::size_t>(down.out);
-  std::vector<float> rows(neurons * width);  // [d_ff, d_model]
-  std::vector<float> row(neurons);
-  for (std::size_t o = 0; o < width; ++o) {
-    to_f32(down.format, down.row(static_cast<std::int64_t>(o)), row);
-    for (std::size_t i = 0; i < neurons; ++i) rows[i * width + o] = row[i];
-  }
-  return rows;
+  const FfnWeights& ffn = layers_[static_cast<std::size_t>(layer)].ffn;
+  std::vector<float> rows(static_cast<std::size_t>(config_.d_ff) * static_cast<std::size_t>(config_.d_model));
+  if (ffn.down.empty())
+    to_f32(ffn.down_rows.format, ffn.down_rows.data, rows);
+  else
+    turned_rows(ffn.down, 0, ffn.down.in, rows.data());
+  return rows;  // [d_ff, d_model]
 }
 
 }  // namespace torpor

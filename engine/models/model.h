@@ -23,12 +23,17 @@ struct AttentionWeights {
   std::vector<float> query_bias, key_bias, value_bias, output_bias;  // may be empty
 };
 
-/// The neuron layer of a block: neuron i is row i of gate and up, and column i of down.
+/// The neuron layer of a block: neuron i is row i of gate and up, and column i of down or row i of down_rows.
 struct FfnWeights {
-  WeightMatrix gate;  // [d_ff, d_model]; empty if not gated
-  WeightMatrix up;    // [d_ff, d_model]
-  WeightMatrix down;  // [d_model, d_ff]
+  WeightMatrix gate;       // [d_ff, d_model]; empty if not gated
+  WeightMatrix up;         // [d_ff, d_model]
+  WeightMatrix down;       // [d_model, d_ff]; empty in a packed model
+  WeightMatrix down_rows;  // [d_ff, d_model]: of a packed model; else empty
   std::vector<float> gate_bias, up_bias, down_bias;
+
+  const WeightMatrix& stored_down() const { return down.empty() ? down_rows : down; }
+  /// y = x down^T + down_bias, whichever way it is stored. x: [rows, d_ff], y: [rows, d_model].
+  void project_down(const float* x, std::int64_t rows, float* y, ThreadPool& pool) const;
 };
 
 struct LayerWeights {
@@ -46,7 +51,8 @@ struct LoadOptions {
 
 class Model {
  public:
-  /// path: a Hugging Face folder, a .safetensors beside its config.json, a .gguf, or a llama2.c .bin.
+  /// path: a Hugging Face folder, a .safetensors beside its config.json, a .gguf, a llama2.c .bin, or a folder that
+  /// `torpor pack` made (pack.h).
   /// Throws BadInput naming file, tensor and field for anything missing, of the wrong shape or type, non-finite or
   /// unknown.
   static std::shared_ptr<const Model> load(const std::filesystem::path& path, const LoadOptions& options = {});

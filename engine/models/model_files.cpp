@@ -10,6 +10,7 @@
 #include "core/tensor/safetensors.h"
 #include "engine/models/config_gguf.h"
 #include "engine/models/config_huggingface.h"
+#include "engine/models/packed.h"
 
 namespace torpor {
 namespace {
@@ -40,6 +41,7 @@ ModelFiles open_huggingface(const fs::path& path, const fs::path& folder, const 
 }
 
 ModelFiles open_folder(const fs::path& folder, const std::string& activation_override) {
+  if (fs::exists(folder / kPackedFile)) return open_packed(folder, activation_override);
   const bool weights = fs::exists(folder / "model.safetensors") || fs::exists(folder / "model.safetensors.index.json");
   if (fs::exists(folder / "config.json") && !weights) {
     for (const char* old : {"pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "model.ckpt.index"})
@@ -85,6 +87,8 @@ std::string_view name_of(ModelFormat format) {
       return "GGUF";
     case ModelFormat::llama2c:
       return "llama2.c";
+    case ModelFormat::packed:
+      return "packed";
   }
   return "unknown";
 }
@@ -102,6 +106,7 @@ ModelFiles open_model_files(const fs::path& path, const std::string& activation_
     throw BadInput("{}: expected a file or folder, found something else", path.string());
   const auto extension = path.extension();
   if (extension == ".gguf" || is_gguf(path)) return open_gguf(path, activation_override);
+  if (path.filename() == kPackedFile) return open_folder(path.parent_path(), activation_override);
   if (extension == ".safetensors" || path.filename().string().ends_with(".safetensors.index.json"))
     return open_huggingface(path, path.parent_path(), activation_override);
   if (extension == ".bin") return open_checkpoint(path, activation_override);

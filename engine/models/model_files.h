@@ -16,7 +16,7 @@ namespace torpor {
 class Model;
 struct LoadOptions;
 
-enum class ModelFormat : std::uint8_t { huggingface, gguf, llama2c };
+enum class ModelFormat : std::uint8_t { huggingface, gguf, llama2c, packed };
 std::string_view name_of(ModelFormat format);
 
 struct ModelFiles {
@@ -25,9 +25,12 @@ struct ModelFiles {
   std::string config_where;    // the file that sizes come from, for errors
   ModelConfig config;
   TensorArchive archive;
+  std::string fingerprint;               // of a packed model, which may have its source's; else empty: of the weights
+  std::optional<float> embedding_scale;  // of a packed model: as its source had it
 };
 
-/// path: a Hugging Face folder, a .safetensors file beside its config.json, a .gguf file or a llama2.c .bin.
+/// path: a Hugging Face folder, a .safetensors file beside its config.json, a .gguf file, a llama2.c .bin or a packed
+/// folder.
 /// Throws BadInput: none of these, or whatever is wrong with them.
 ModelFiles open_model_files(const std::filesystem::path& path, const std::string& activation_override = {});
 
@@ -37,7 +40,7 @@ struct BoundTensor {
   int layer = -1;  // -1: not part of a layer
   const TensorView* weight = nullptr;
   const TensorView* bias = nullptr;  // may be null
-  bool transposed = false;           // stored [in, out]
+  bool transposed = false;           // stored [in, out]; a packed model's down projection: by neuron
 };
 
 /// transformers casts Gemma's embedding scale to the weights' type: 48 stays 48, sqrt(3072) = 55.4256 becomes 55.5 in

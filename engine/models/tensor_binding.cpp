@@ -10,6 +10,11 @@
 namespace torpor {
 namespace {
 
+/// A packed model has Hugging Face's names, and GGUF's for what only GGUF has.
+std::string_view pattern_of(const TensorRule& rule, bool gguf, bool packed) {
+  return gguf || (packed && rule.huggingface.empty()) ? rule.gguf : rule.huggingface;
+}
+
 /// Walks the table once; collects what it takes.
 class Binder {
  public:
@@ -18,14 +23,15 @@ class Binder {
         config_(files.config),
         archive_(files.archive),
         architecture_(architecture_of(config_.model_type, files.config_where)),
-        gguf_(files.format == ModelFormat::gguf) {}
+        gguf_(files.format == ModelFormat::gguf),
+        packed_(files.format == ModelFormat::packed) {}
 
   std::vector<BoundTensor> bind() {
     if (archive_.tensors().empty()) throw BadInput("{}: expected tensors, found none", archive_.where());
     if (!gguf_) choose_prefix();
     notice_missing_up();
     for (const auto& rule : architecture_.tensors) {
-      const auto pattern = gguf_ ? rule.gguf : rule.huggingface;
+      const auto pattern = pattern_of(rule, gguf_, packed_);
       if (pattern.empty()) continue;
       const int layers = per_layer(pattern) ? config_.n_layers : 1;
       for (int layer = 0; layer < layers; ++layer) bind_one(rule, pattern, per_layer(pattern) ? layer : -1);
@@ -69,7 +75,7 @@ class Binder {
   }
 
   std::string name_for(const TensorRule& rule, std::string_view pattern, int layer) const {
-    return expand(pattern, gguf_ || rule.rootless ? std::string_view{} : prefix_, layer);
+    return expand(pattern, gguf_ || rule.rootless || rule.huggingface.empty() ? std::string_view{} : prefix_, layer);
   }
 
   const TensorView* take(const std::string& name) {
@@ -83,7 +89,8 @@ class Binder {
     const std::string weight_name = stem + ".weight";
     const bool wanted = rule.weight == nullptr || rule.weight(config_);
     const bool copy_of_embedding = rule.part == Part::unembedding && !wanted;
-    BoundTensor bound{.rule = &rule, .layer = layer, .transposed = rule.transposed && !gguf_};
+    BoundTensor bound{
+        .rule = &rule, .layer = layer, .transposed = packed_ ? rule.part == Part::down : rule.transposed && !gguf_};
     if (wanted || (copy_of_embedding && !taken_.contains(weight_name))) bound.weight = take(weight_name);
     // Writers drop one of two tied tensors: usually lm_head, but some drop the embedding.
     if (bound.weight == nullptr && rule.part == Part::token_embedding && config_.tied_embeddings && !gguf_)
@@ -114,12 +121,13 @@ class Binder {
     const auto in = size_of(rule.in, config_);
     check_shape(tensor, transposed ? std::vector{in, out} : std::vector{out, in});
     const auto& format = traits(tensor.format);
-    if (transposed && format.quantised)
+    if (transposed && format.quantised && !packed_)
       throw BadInput("{}: tensor \"{}\": expected f32, f16 or bf16 (this architecture stores it transposed), found {}",
                      archive_.where(), tensor.name, format.name);
-    if (format.quantised && in % format.block_values != 0)
+    const auto width = transposed ? out : in;
+    if (format.quantised && width % format.block_values != 0)
       throw BadInput("{}: tensor \"{}\": expected rows of a multiple of {} values for {}, found {}", archive_.where(),
-                     tensor.name, format.block_values, format.name, in);
+                     tensor.name, format.block_values, format.name, width);
   }
 
   void check_vector(const TensorView& tensor, std::int64_t size) const { check_shape(tensor, {size}); }
@@ -156,7 +164,7 @@ class Binder {
   ModelConfig& config_;
   const TensorArchive& archive_;
   const Architecture& architecture_;
-  bool gguf_;
+  bool gguf_, packed_;
   std::string_view prefix_;
   std::unordered_set<std::string> taken_;
   std::vector<BoundTensor> bound_;

@@ -417,7 +417,7 @@ class Profiler {
     for (int l = 0; l < layers_; ++l) {
       const FfnWeights& ffn = model_->layers()[static_cast<std::size_t>(l)].ffn;
       const double density = profile_.layers[static_cast<std::size_t>(l)].density.mean;
-      const double gate = size(ffn.gate), up = size(ffn.up), down = size(ffn.down);
+      const double gate = size(ffn.gate), up = size(ffn.up), down = size(ffn.stored_down());
       bytes.ffn_dense += gate + up + down;
       known += density * (gate + up + down);
       scanned += model_->config().gated ? gate + density * (up + down) : up + density * down;
@@ -428,7 +428,7 @@ class Profiler {
     const ModelConfig& config = model_->config();
     const NumberFormat up_format = model_->layers().front().ffn.up.format;
     const bool uniform = std::all_of(model_->layers().begin(), model_->layers().end(), [&](const LayerWeights& layer) {
-      return layer.ffn.up.format == up_format && layer.ffn.down.format == up_format &&
+      return layer.ffn.up.format == up_format && layer.ffn.stored_down().format == up_format &&
              (layer.ffn.gate.empty() || layer.ffn.gate.format == up_format);
     });
     const std::string format(uniform ? traits(up_format).name : "mixed");

@@ -113,6 +113,9 @@ void TransformerImpl::initialise(std::uint64_t seed) {
 std::shared_ptr<TransformerImpl> TransformerImpl::load(const std::filesystem::path& path,
                                                        const std::string& activation_override) {
   ModelFiles files = open_model_files(path, activation_override);
+  if (files.format == ModelFormat::packed)
+    throw BadInput("{}: expected a model to train, found a packed one, which only the engine reads. Name its source",
+                   path.string());
   const std::vector<BoundTensor> bound = bind_tensors(files);  // may change the config
   if (files.format == ModelFormat::huggingface && files.config.embedding_scale != 1)
     for (const BoundTensor& tensor : bound)

@@ -56,6 +56,40 @@ TEST(Linear, AgreesWithTheReferenceForEveryFormatShapeAndInstructionSet) {
   }
 }
 
+TEST(LinearTurned, AgreesWithTheReferenceForEveryFormatAndNumberOfRows) {
+  ThreadPool pool(2);
+  for (const NumberFormat format :
+       {NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16, NumberFormat::q8_0, NumberFormat::q4_0})
+    for (const std::int64_t rows : {1, 2, 5, 19, 20, 70})
+      for (const std::int64_t out : {32, 96, 2080}) {
+        const std::int64_t in = 133;
+        const auto bytes = random_weights(format, in, out, 3);
+        const WeightMatrix w{format, bytes.data(), in, out};
+        // The same weights the usual way round, in f32.
+        std::vector<float> values(static_cast<std::size_t>(in * out)), turned(values.size());
+        to_f32(format, bytes.data(), values);
+        for (std::int64_t i = 0; i < in; ++i)
+          for (std::int64_t o = 0; o < out; ++o)
+            turned[static_cast<std::size_t>(o * in + i)] = values[static_cast<std::size_t>(i * out + o)];
+        const WeightMatrix usual{NumberFormat::f32, reinterpret_cast<const std::byte*>(turned.data()), out, in};
+        const auto x = normal_values(rows * in, 4), bias = normal_values(out, 5);
+        std::vector<float> wanted(static_cast<std::size_t>(rows * out)), got(wanted.size() + 4, -7777.0F);
+        for (const bool with_bias : {false, true}) {
+          const std::span<const float> shift = with_bias ? std::span(bias) : std::span<const float>();
+          reference::linear(usual, x.data(), rows, shift, wanted.data());
+          linear_turned(w, x.data(), rows, shift, got.data(), pool);
+          const LinearCase c{rows, in, out, NumberFormat::f32, with_bias, kPlainTolerance};
+          const std::vector<float> part(got.begin(), got.end() - 4);
+          expect_close(c, usual, x.data(), part, wanted, "turned " + std::string(traits(format).name) + describe(c));
+          for (std::size_t i = 0; i < 4; ++i) ASSERT_EQ(got[got.size() - 1 - i], -7777.0F);
+        }
+      }
+  const WeightMatrix w{NumberFormat::q4_k, reinterpret_cast<const std::byte*>(&pool), 1, 256};
+  std::vector<float> x(64), y(256), bias(3);
+  EXPECT_THROW(linear_turned(w, x.data(), 1, {}, y.data(), pool), InvalidArgument);
+  EXPECT_THROW(linear_turned(w, x.data(), 1, bias, y.data(), pool), InvalidArgument);
+}
+
 TEST(Linear, BothPathsAgreeWithTheReferenceOnEitherSideOfTheChange) {
   // linear() picks by the number of rows; here each is used for row counts that it would not get.
   ThreadPool pool(1);
