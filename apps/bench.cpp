@@ -15,7 +15,9 @@
 #include "core/report/numbers.h"
 #include "engine/bench/decode_bench.h"
 #include "engine/bench/decode_report.h"
+#include "engine/bench/kernel_bench.h"
 #include "engine/bench/random_model.h"
+#include "engine/kernels/dense.h"
 
 namespace torpor::apps {
 namespace {
@@ -27,7 +29,8 @@ struct BenchOptions {
   std::string shape, type = "bf16";
   fs::path plan;
   double density = 0.08;
-  bool dense = false;
+  bool dense = false, kernels = false;
+  std::int64_t megabytes = 0;
   DecodeBenchOptions decode;
   std::vector<int> batches;
 };
@@ -103,22 +106,70 @@ void tell(const Json& json, const Skipping& skipping) {
 
 }  // namespace
 
+namespace {
+
+/// --kernels: the ladder for each type of weights, or for the one that was named.
+int kernels(const BenchOptions& options, const std::vector<NumberFormat>& types, const CommonOptions& common,
+            Result& result) {
+  ThreadPool pool(common.threads);
+  const KernelBenchOptions kernel_options{
+      .density = options.density, .bytes = options.megabytes << 20, .rounds = options.decode.rounds, .seed = common.seed};
+  Progress progress("measuring", static_cast<std::int64_t>(types.size()) * kernel_options.rounds, "rounds",
+                    !common.quiet && !common.json);
+  Json ladder = Json::array();
+  for (std::size_t t = 0; t < types.size(); ++t) {
+    const auto steps = bench_kernels(types[t], kernel_options, pool, [&](int rounds) {
+      progress.update(static_cast<std::int64_t>(t) * kernel_options.rounds + rounds);
+    });
+    for (const Json& step : to_json(steps)) ladder.push_back(step);
+  }
+  const Json json = {{"width", kernel_options.width},     {"neurons", kernel_options.neurons},
+                     {"density", kernel_options.density}, {"rounds", kernel_options.rounds},
+                     {"threads", pool.threads()},         {"kernels", ladder}};
+  if (!common.json) {
+    TextTable table({"", "", "us a layer", "GB/s", "of reading", "as fast as dense"});
+    std::string before;
+    for (const Json& step : ladder) {
+      const std::string weights = step["weights"].get<std::string>();
+      table.add({weights == before ? "" : weights, step["step"].get<std::string>(),
+                 format_number(step["microseconds"]["median"].get<double>(), 4),
+                 format_number(step["gb_per_s"].get<double>(), 3),
+                 format_share(step["share_of_bandwidth"]["median"].get<double>()), ratio_text(step["speedup"])});
+      before = weights;
+    }
+    print(
+        fmt::format("A gated layer of width {} with {} neurons, {} of them active and known.\n{} threads, {}\n\n{}\n"
+                    "  The bytes allow {}x.\n",
+                    kernel_options.width, kernel_options.neurons, format_share(kernel_options.density), pool.threads(),
+                    kernel_instruction_set(), table.text(), format_number(1 / kernel_options.density, 3)));
+  }
+  result.finish(json, pool.threads());
+  return 0;
+}
+
+}  // namespace
+
 int bench(std::span<const std::string> arguments) {
   BenchOptions options;
   VerbOptions verb(
       "bench",
       "How fast a model decodes on this machine: dense and skipping inactive neurons, in turn, with the bytes "
       "of a token and the share of the read bandwidth that was measured beside it.",
-      "MODEL|--shape SHAPE [options]",
+      "MODEL|--shape SHAPE|--kernels [options]",
       {"torpor bench models/relu2 --plan results/plan.json", "torpor bench --shape gemma2-2b-spark",
-       "torpor bench --shape 2304,9216,24 --type q8 --density 0.05 --json"});
+       "torpor bench --shape 2304,9216,24 --type q8 --density 0.05 --json", "torpor bench --kernels"});
   std::string batches = "1,2,4,8,16,32,64";
   CLI::App& app = verb.app();
   add_model_options(app, options.model, false);
   app.add_option("--shape", options.shape,
                  "Random weights of gemma2-2b, gemma2-2b-spark, nemotron-4b, llama2-7b or D,FF,LAYERS[,VOCABULARY]")
       ->type_name("SHAPE");
-  app.add_option("--type", options.type, "Format of random weights: bf16, f32, q8 or q4 (bf16)")->type_name("TYPE");
+  CLI::Option* type = app.add_option("--type", options.type,
+                                     "Format of random weights: bf16, f32, q8 or q4 (bf16; --kernels: all but f32)");
+  type->type_name("TYPE");
+  app.add_flag("--kernels", options.kernels, "Measure the sparse kernels alone, step by step from plain loops");
+  add_integer_option(app, "--megabytes", options.megabytes, 1, 1 << 20,
+                     "Weights that --kernels goes through (eight last-level caches)");
   add_number_option(app, "--density", options.density, "Share of a ReLU² shape's neurons that are active (0.08)");
   app.add_option("--plan", options.plan, "Skip what this plan of `torpor profile` says")->type_name("FILE");
   app.add_flag("--dense", options.dense, "Measure the dense model only");
@@ -135,8 +186,16 @@ int bench(std::span<const std::string> arguments) {
   const CommonOptions& common = verb.common();
   options.decode.seed = common.seed;
   options.batches = batches_of(batches);
+  if (options.kernels) {
+    if (!options.model.model.empty() || !options.shape.empty())
+      throw UsageError("expected --kernels without a MODEL or --shape: it has its own");
+    std::vector<NumberFormat> types{NumberFormat::bf16, NumberFormat::q8_0, NumberFormat::q4_0};
+    if (type->count() > 0) types = {weight_type(options.type)};
+    Result result("bench", arguments, common);
+    return kernels(options, types, common, result);
+  }
   if (options.model.model.empty() == options.shape.empty())
-    throw UsageError("expected a MODEL or a --shape. See: torpor bench --help");
+    throw UsageError("expected a MODEL, a --shape or --kernels. See: torpor bench --help");
   if (!options.shape.empty() && !options.plan.empty())
     throw UsageError("expected a --plan for a MODEL: random weights have no plan. --density says what is active");
   const NumberFormat format = weight_type(options.type);

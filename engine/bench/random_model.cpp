@@ -140,7 +140,7 @@ std::vector<WeightPart> parts_of(const ModelConfig& config, NumberFormat format)
     const std::string_view prefix = rule.rootless ? std::string_view() : architecture.prefixes.front();
     for (int layer = 0; layer < (per_layer(rule.huggingface) ? config.n_layers : 1); ++layer) {
       const std::string name = expand(rule.huggingface, prefix, layer);
-      parts.push_back({name + (rule.bare ? "" : ".weight"), vector ? NumberFormat::f32 : format, shape});
+      parts.push_back({name + ".weight", vector ? NumberFormat::f32 : format, shape});
       if (rule.bias != nullptr && rule.bias(config)) parts.push_back({name + ".bias", NumberFormat::f32, {shape[0]}});
     }
   }

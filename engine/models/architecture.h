@@ -66,7 +66,6 @@ struct TensorRule {
   bool optional = false;         // may be absent
   bool transposed = false;       // Hugging Face stores [in, out] (GPT-2's Conv1D)
   bool rootless = false;         // Hugging Face's name has no prefix (lm_head)
-  bool bare = false;             // the name has no ".weight"
 };
 
 struct Architecture {

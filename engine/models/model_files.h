@@ -25,8 +25,8 @@ struct ModelFiles {
   std::string config_where;    // the file that sizes come from, for errors
   ModelConfig config;
   TensorArchive archive;
-  std::string fingerprint;               // of a packed model, which may have its source's; else empty: of the weights
-  std::optional<float> embedding_scale;  // of a packed model: as its source had it
+  std::string fingerprint{};               // of a packed model, which may have its source's; else empty: of the weights
+  std::optional<float> embedding_scale{};  // of a packed model: as its source had it
 };
 
 /// path: a Hugging Face folder, a .safetensors file beside its config.json, a .gguf file, a llama2.c .bin or a packed

@@ -132,7 +132,7 @@ class Packer {
     const std::string_view prefix =
         rule.rootless || rule.huggingface.empty() ? std::string_view{} : architecture_.prefixes.front();
     const std::string stem = expand(pattern, prefix, bound.layer);
-    const std::string name = rule.bare ? stem : stem + ".weight";
+    const std::string name = stem + ".weight";
     const bool matrix = rule.in != Dimension::none;
     if (matrix)
       plan_matrix(bound, name);

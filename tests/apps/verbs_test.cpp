@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "tests/apps/files.h"
 #include "tests/apps/program.h"
@@ -268,6 +269,22 @@ TEST(Bench, MeasuresAModelForPeopleAndSaysWhyNothingIsSkipped) {
               HasSubstr("nothing is skipped: --dense"));
 }
 
+TEST(Bench, ShowsTheLadderOfKernels) {
+  const std::vector<std::string> command = {"bench", "--kernels", "--rounds", "1", "--megabytes", "64"};
+  expect_for_people(must(command).out);
+  std::vector<std::string> json_command = command;
+  json_command.insert(json_command.end(), {"--json", "--type", "q8"});
+  const Json json = Json::parse(must(json_command).out);
+  ASSERT_EQ(json["kernels"].size(), 5U);
+  for (const Json& step : json["kernels"]) {
+    EXPECT_EQ(step["weights"], "q8_0");
+    EXPECT_GT(step["gb_per_s"].get<double>(), 0);
+    EXPECT_GT(step["microseconds"]["median"].get<double>(), 0);
+  }
+  EXPECT_GT(json["kernels"][1]["microseconds"]["median"].get<double>(),
+            json["kernels"][4]["microseconds"]["median"].get<double>());  // plain loops against the last step
+}
+
 TEST(Bench, RefusesWhatMakesNoSense) {
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"bench"},
@@ -276,6 +293,9 @@ TEST(Bench, RefusesWhatMakesNoSense) {
                                              {"bench", "--shape", "128,512,2", "--type", "q3"},
                                              {"bench", "--shape", "128,512,2", "--plan", "plan.json"},
                                              {"bench", "--shape", "128,512,2", "--density", "2"},
+                                             {"bench", "--kernels", tiny()},
+                                             {"bench", "--kernels", "--megabytes", "0"},
+                                             {"bench", "--shape", "128,512,2", "--batches", "1,x"},
                                              {"bench", tiny(), "--context", "1000000"}})
     EXPECT_EQ(torpor(arguments).exit_code, 2) << arguments.back();
 }
@@ -367,6 +387,81 @@ class Profiled : public ::testing::Test {
 };
 TemporaryFolder* Profiled::folder_ = nullptr;
 Outcome* Profiled::outcome_ = nullptr;
+
+TEST_F(Profiled, ItsPlanTravelsWithAPackedModel) {
+  const TemporaryFolder folder;
+  const Json packed = Json::parse(must({"pack", tiny(), "--type", "f32", "--plan", results() / "plan.json", "-o",
+                                        folder / "p", "--check", tiny_text(), "--json"})
+                                      .out);
+  EXPECT_EQ(packed["lossless"], true);
+  EXPECT_EQ(packed["plan"], "plan.json");
+  EXPECT_NEAR(packed["check"]["perplexity_ratio"]["mean"].get<double>(), 1, 1e-5);
+  const Json evaluated =
+      Json::parse(must({"eval", tiny(), "--text", tiny_text(), "--plan", results() / "plan.json", "--json"}).out);
+  EXPECT_NEAR(packed["check"]["perplexity_ratio_with_plan"]["mean"].get<double>(),
+              evaluated["plan"]["perplexity_ratio"].get<double>(), 0.02);
+  // run takes the plan that lies there, unless it is told not to.
+  const std::vector<std::string> run = {"run", folder / "p", "--greedy", "--max-tokens", "8", "--force", "--json"};
+  const Json with = Json::parse(must(run).out);
+  EXPECT_EQ(with["plan"], (folder / "p" / "plan.json").string());
+  EXPECT_LT(with["density"].get<double>(), 0.6);
+  std::vector<std::string> without_plan = run;
+  without_plan.emplace_back("--no-plan");
+  EXPECT_TRUE(Json::parse(must(without_plan).out)["plan"].is_null());
+  // A quantised model is another model: the plan was rewritten for it, the old one no longer fits.
+  must({"pack", tiny(), "--type", "q8", "--plan", results() / "plan.json", "-o", folder / "q"});
+  must({"run", folder / "q", "--greedy", "--max-tokens", "4"});
+  EXPECT_EQ(torpor({"run", folder / "q", "--plan", results() / "plan.json"}).exit_code, 3);
+  // Packed again without a plan, the old one is gone.
+  must({"pack", tiny(), "-o", folder / "q"});
+  EXPECT_FALSE(fs::exists(folder / "q" / "plan.json"));
+}
+
+TEST(Pack, WritesAModelThatEveryVerbTakes) {
+  const TemporaryFolder folder;
+  const std::string packed = folder / "p";
+  const Outcome outcome = must({"pack", tiny(), "--type", "f32", "-o", packed});
+  expect_for_people(outcome.out, {tiny(), packed});
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("every number is the source's"), HasSubstr("packed  " + packed)));
+  const Json written = Json::parse(read_all(folder / "p" / "pack.json"));
+  EXPECT_EQ(written["layout"], "1");
+  EXPECT_EQ(written["tensors"].size(), 20U);
+  std::set<std::string> outputs;
+  const Json manifest = Json::parse(read_all(folder / "p" / "manifest.json"));
+  for (const Json& output : manifest["outputs"]) outputs.insert(output["path"].get<std::string>());
+  EXPECT_THAT(outputs, IsSupersetOf({"packed.safetensors", "config.json", "pack.json"}));
+  const auto loss = [](const std::string& model) {
+    return Json::parse(must({"eval", model, "--text", tiny_text(), "--json"}).out)["loss_nats_per_token"].get<double>();
+  };
+  EXPECT_NEAR(loss(packed), loss(tiny()), 1e-5);
+  EXPECT_EQ(must({"run", packed, "--greedy", "--max-tokens", "20"}).out,
+            must({"run", tiny(), "--greedy", "--max-tokens", "20"}).out);
+  EXPECT_THAT(must({"inspect", packed}).out, HasSubstr("packed"));
+  must({"bench", packed, "--rounds", "1", "--tokens", "2", "--context", "4", "--batches", "none"});
+  must({"profile", packed, "--text", tiny_text(), "-o", folder / "r"});
+}
+
+TEST(Pack, TellsWhatRoundingDid) {
+  const TemporaryFolder folder;
+  const Outcome outcome = must({"pack", tiny(), "--type", "q8", "--check", tiny_text(), "-o", folder / "p"});
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("down_proj"), HasSubstr("q8_0"), HasSubstr("Perplexity on")));
+  const Json json = Json::parse(read_all(folder / "p" / "pack.json"));
+  EXPECT_EQ(json["lossless"], false);
+  EXPECT_NE(json["fingerprint"], json["source_fingerprint"]);
+  EXPECT_NEAR(json["check"]["perplexity_ratio"]["mean"].get<double>(), 1, 0.05);
+  EXPECT_NE(json["check"]["perplexity_ratio"]["mean"].get<double>(), 1);
+}
+
+TEST(Pack, RefusesWhatMakesNoSense) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(torpor({"pack", tiny()}).exit_code, 2);  // nowhere to
+  EXPECT_EQ(torpor({"pack", tiny(), "--type", "q3", "-o", folder / "p"}).exit_code, 2);
+  EXPECT_EQ(torpor({"pack", tiny(), "--check", "/nowhere.txt", "-o", folder / "p"}).exit_code, 3);
+  EXPECT_EQ(torpor({"pack", tiny(), "-o", tiny()}).exit_code, 3);
+  must({"pack", tiny(), "-o", folder / "p"});
+  EXPECT_EQ(torpor({"pack", folder / "p", "-o", folder / "q"}).exit_code, 3);
+  EXPECT_FALSE(fs::exists(folder / "q"));
+}
 
 TEST_F(Profiled, WritesEverythingOfAResult) {
   EXPECT_THAT(names_in(results()), ElementsAre("curve.csv", "layers.csv", "manifest.json", "neurons.csv", "plan.json",

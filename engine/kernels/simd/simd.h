@@ -3,6 +3,8 @@
 // as there. All on the calling thread unless they take a pool.
 #pragma once
 
+#include <atomic>
+
 #include "engine/kernels/dense.h"
 #include "engine/kernels/spark.h"
 #include "engine/kernels/sparse.h"
@@ -10,6 +12,9 @@
 namespace torpor::simd {
 
 const char* target_name();
+
+/// For benchmarks alone: whether the rows that follow in a list are asked for while others are used (true).
+extern std::atomic<bool> asks_ahead;
 
 void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,
               float* y);

@@ -244,6 +244,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace torpor::simd {
 
+std::atomic<bool> asks_ahead{true};
+
 HWY_EXPORT(dots);
 HWY_EXPORT(neurons);
 HWY_EXPORT(add_parts);

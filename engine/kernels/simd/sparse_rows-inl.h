@@ -17,6 +17,7 @@
 
 #include "engine/kernels/simd/dot_plain-inl.h"
 #include "engine/kernels/simd/dot_quantised-inl.h"
+#include "engine/kernels/simd/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
@@ -30,10 +31,11 @@ HWY_INLINE void for_row_groups(std::int64_t count, const RowOf& row_of, const Wo
   constexpr int kTogether = 4;  // what may be left is listed below
   const std::byte* rows[kTogether];
   const std::byte* next[kTogether];
+  const bool ahead = asks_ahead.load(std::memory_order_relaxed);
   const auto fill = [&](std::int64_t k, int size) {
     for (int r = 0; r < size; ++r) {
       rows[r] = row_of(k + r);
-      next[r] = k + size + r < count ? row_of(k + size + r) : follow_on(r);
+      next[r] = !ahead ? rows[r] : k + size + r < count ? row_of(k + size + r) : follow_on(r);
     }
   };
   std::int64_t k = 0;
