@@ -112,8 +112,10 @@ namespace {
 int kernels(const BenchOptions& options, const std::vector<NumberFormat>& types, const CommonOptions& common,
             Result& result) {
   ThreadPool pool(common.threads);
-  const KernelBenchOptions kernel_options{
-      .density = options.density, .bytes = options.megabytes << 20, .rounds = options.decode.rounds, .seed = common.seed};
+  const KernelBenchOptions kernel_options{.density = options.density,
+                                          .bytes = options.megabytes << 20,
+                                          .rounds = options.decode.rounds,
+                                          .seed = common.seed};
   Progress progress("measuring", static_cast<std::int64_t>(types.size()) * kernel_options.rounds, "rounds",
                     !common.quiet && !common.json);
   Json ladder = Json::array();

@@ -55,12 +55,20 @@ class Layers {
 
   std::int64_t matrix_bytes() const { return matrix_; }
 
-  void next(bool draw) {
+  /// Active neurons for so many layers.
+  void draw(std::size_t layers) {
+    sets_.resize(layers);
+    for (auto& set : sets_) {
+      set.clear();
+      for (std::int32_t i = 0; i < options_.neurons; ++i)
+        if (random_.uniform() < options_.density) set.push_back(i);
+    }
+  }
+
+  /// Goes to the next layer, with set number `set`.
+  void next(std::size_t set) {
     layer_ = (layer_ + 1) % count_;
-    if (!draw) return;
-    active_.clear();
-    for (std::int32_t i = 0; i < options_.neurons; ++i)
-      if (random_.uniform() < options_.density) active_.push_back(i);
+    active_.swap(sets_[set]);
     std::fill_n(values_.begin(), active_.size(), 1.0F);
   }
 
@@ -81,6 +89,12 @@ class Layers {
 
   void fused() { sparse_ffn({rows(0), {}, rows(1)}, active_, values_.data(), x_.data(), out_.data(), scratch_, pool_); }
 
+  void by_neuron() {
+    by_neuron_ = true;
+    fused();
+    by_neuron_ = false;
+  }
+
   double read() {
     layer_ = (layer_ + 1) % count_;
     const std::int64_t first = std::min(layer_, count_ - std::min<std::int64_t>(4, count_));
@@ -91,9 +105,13 @@ class Layers {
 
  private:
   WeightMatrix rows(int which) const {
+    const std::int64_t row = matrix_ / options_.neurons;
+    if (by_neuron_)
+      return {format_, memory_.get() + 2 * layer_ * matrix_ + which * row, options_.neurons, options_.width, 2 * row};
     return {format_, memory_.get() + (2 * layer_ + which) * matrix_, options_.neurons, options_.width};
   }
 
+  bool by_neuron_ = false;
   NumberFormat format_;
   const KernelBenchOptions& options_;
   ThreadPool& pool_;
@@ -102,6 +120,7 @@ class Layers {
   std::shared_ptr<std::byte> memory_;
   std::vector<float> x_, values_, products_, out_;
   std::vector<std::int32_t> active_;
+  std::vector<std::vector<std::int32_t>> sets_;
   SparseScratch scratch_;
 };
 
@@ -133,6 +152,7 @@ std::vector<KernelStep> bench_kernels(NumberFormat weights, const KernelBenchOpt
        }},
       {"the next rows asked for meanwhile", false, 8, [&] { layers.two_passes(); }},
       {"up and down fused", false, 8, [&] { layers.fused(); }},
+      {"a neuron's rows side by side", false, 8, [&] { layers.by_neuron(); }},
   };
   std::vector<KernelStep> result;
   for (const Step& step : steps)
@@ -145,15 +165,15 @@ std::vector<KernelStep> bench_kernels(NumberFormat weights, const KernelBenchOpt
   for (int round = 0; round < options.rounds; ++round) {
     for (std::size_t s = 0; s < std::size(steps); ++s) {
       check_interrupt();
+      // One layer right after the other, as decoding has them: threads that are waited for too long would sleep.
+      layers.draw(static_cast<std::size_t>(steps[s].repeats));
       const double before = layers.read();
-      double seconds = 0;
+      const auto start = Clock::now();
       for (int i = 0; i < steps[s].repeats; ++i) {
-        layers.next(!steps[s].dense);
-        const auto start = Clock::now();
+        layers.next(static_cast<std::size_t>(i));
         steps[s].run();
-        seconds += std::chrono::duration<double>(Clock::now() - start).count();
       }
-      result[s].seconds.push_back(seconds / steps[s].repeats);
+      result[s].seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count() / steps[s].repeats);
       result[s].bandwidth.push_back(std::max(before, layers.read()));
     }
     if (progress) progress(round + 1);

@@ -18,18 +18,26 @@ NumberFormat row_format(NumberFormat format) {
   return format == NumberFormat::f64 ? NumberFormat::f32 : format;
 }
 
-/// rows[i] = column i of w, for the columns [begin, end), through f32: exact where the format stays. begin: a multiple
-/// of turned_at_once.
-void turn(const WeightMatrix& w, NumberFormat format, std::int64_t begin, std::int64_t end, std::byte* rows) {
+/// Column i of w at rows + i * stride, for the columns [begin, end), through f32: exact where the format stays. begin:
+/// a multiple of turned_at_once.
+void turn(const WeightMatrix& w, NumberFormat format, std::int64_t begin, std::int64_t end, std::byte* rows,
+          std::int64_t stride) {
   const std::int64_t step = turned_at_once(w.format);
-  const auto row_bytes = static_cast<std::int64_t>(bytes_of(format, w.out));
   std::vector<float> turned(static_cast<std::size_t>(w.out * step));
   for (std::int64_t from = begin; from < end; from += step) {
     const std::int64_t to = std::min(end, from + step);
     turned_rows(w, from, to, turned.data());
     for (std::int64_t i = from; i < to; ++i)
-      from_f32({turned.data() + (i - from) * w.out, static_cast<std::size_t>(w.out)}, format, rows + i * row_bytes);
+      from_f32({turned.data() + (i - from) * w.out, static_cast<std::size_t>(w.out)}, format, rows + i * stride);
   }
+}
+
+/// The rows of w at to + i * stride.
+void copy_rows(const WeightMatrix& w, std::byte* to, std::int64_t stride, ThreadPool& pool) {
+  const std::int64_t row = w.row_bytes();
+  pool.parallel_for(w.out, std::max<std::int64_t>(1, (1 << 20) / row), [&](long begin, long end, int) {
+    for (long i = begin; i < end; ++i) std::memcpy(to + i * stride, w.row(i), static_cast<std::size_t>(row));
+  });
 }
 
 }  // namespace
@@ -48,29 +56,38 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
   for (const LayerWeights& layer : model->layers()) {
     check_interrupt();
     const FfnWeights& ffn = layer.ffn;
-    if (!ffn.down_rows.empty()) {  // a packed model
-      packed->layers_.push_back({ffn.gate, ffn.up, ffn.down_rows});
-      if (progress) progress(static_cast<int>(packed->layers_.size()));
-      continue;
-    }
-    const NumberFormat format = row_format(ffn.down.format);
-    if (traits(format).quantised && ffn.down.out % traits(format).block_values != 0)
+    const bool turned = !ffn.down_rows.empty();  // a packed model
+    const NumberFormat format = turned ? ffn.down_rows.format : row_format(ffn.down.format);
+    if (traits(format).quantised && model->config().d_model % traits(format).block_values != 0)
       throw BadInput(
           "{}: expected a model width that is a multiple of {} to arrange {} weights by neuron, found {}. Run it "
           "without skipping",
-          model->path().string(), traits(format).block_values, traits(ffn.down.format).name, ffn.down.out);
-    NeuronMajorLayer by_neuron{ffn.gate, ffn.up, {format, nullptr, ffn.down.in, ffn.down.out}};
-    std::byte* const down = allocate(by_neuron.down.row_bytes() * ffn.down.in, "the down projections");
-    by_neuron.down.data = down;
-    pool.parallel_for(ffn.down.in, turned_at_once(ffn.down.format),
-                      [&](long begin, long end, int) { turn(ffn.down, format, begin, end, down); });
-    if (!ffn.gate.empty()) {
-      const std::int64_t bytes = ffn.up.bytes();
-      std::byte* const up = allocate(bytes, "the up projections");
-      by_neuron.up.data = up;
-      pool.parallel_for(bytes, 1 << 20, [&](long begin, long end, int) {
-        std::memcpy(up + begin, ffn.up.data + begin, static_cast<std::size_t>(end - begin));
-      });
+          model->path().string(), traits(format).block_values, traits(ffn.stored_down().format).name,
+          model->config().d_model);
+    NeuronMajorLayer by_neuron{ffn.gate, ffn.up, {format, nullptr, model->config().d_ff, model->config().d_model}};
+    WeightMatrix& down = by_neuron.down;
+    if (ffn.gate.empty() && turned) {
+      down = ffn.down_rows;
+    } else {
+      // Of a gated layer a neuron's row of up and then that of down.
+      const std::int64_t up_bytes = ffn.gate.empty() ? 0 : ffn.up.row_bytes();
+      constexpr std::int64_t kLine = 64;
+      const std::int64_t stride =
+          up_bytes == 0 ? down.row_bytes() : (up_bytes + down.row_bytes() + kLine - 1) / kLine * kLine;
+      std::byte* const rows =
+          allocate(stride * down.out, up_bytes == 0 ? "the down projections" : "up and down projections");
+      if (up_bytes > 0) {
+        copy_rows(ffn.up, rows, stride, pool);
+        by_neuron.up = {ffn.up.format, rows, ffn.up.out, ffn.up.in, stride};
+      }
+      std::byte* const down_rows = rows + up_bytes;
+      down.data = down_rows;
+      down.stride = stride;
+      if (turned)
+        copy_rows(ffn.down_rows, down_rows, stride, pool);
+      else
+        pool.parallel_for(ffn.down.in, turned_at_once(ffn.down.format),
+                          [&](long begin, long end, int) { turn(ffn.down, format, begin, end, down_rows, stride); });
     }
     packed->layers_.push_back(by_neuron);
     if (progress) progress(static_cast<int>(packed->layers_.size()));

@@ -164,7 +164,7 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
       const std::int64_t open =
           tokens == 1 ? compact_nonzero(values_.data(), d_ff, index_.data(), packed_.data()) : d_ff;
       if (open * 2 > d_ff) {
-        linear(rows.up, in, tokens, ffn.up_bias, packed_.data(), pool);
+        linear(ffn.up, in, tokens, ffn.up_bias, packed_.data(), pool);
         for (std::int64_t i = 0; i < tokens * d_ff; ++i)
           values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
         count.bytes += rows.up.bytes();
@@ -185,7 +185,7 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
   const auto used = static_cast<double>(count.active - active_before);
   if (tokens > 1 && used > density_limit_ * static_cast<double>(tokens * d_ff)) {
     if (!read.multiplier.empty()) {
-      linear(read.multiplier, x, tokens, read.multiplier_bias, packed_.data(), pool);
+      linear(ffn.up, x, tokens, ffn.up_bias, packed_.data(), pool);
       for (std::int64_t i = 0; i < tokens * d_ff; ++i)
         values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
       count.bytes += read.multiplier.bytes();

@@ -58,6 +58,9 @@ void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<
   if (!bias.empty() && static_cast<std::int64_t>(bias.size()) != w.out)
     throw InvalidArgument("[linear] expected {} biases, got {}", w.out, bias.size());
   static_cast<void>(bytes_of(w.format, w.in));  // throws if `in` is no multiple of the block
+  if (w.stride != 0 && w.stride != w.row_bytes())
+    throw InvalidArgument("[linear] expected rows one after another, got {} bytes a row, {} apart", w.row_bytes(),
+                          w.stride);
   check_count("linear", rows, x);
   if (rows == 0 || w.out == 0) return;
   check_count("linear", rows, y);

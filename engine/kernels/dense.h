@@ -22,11 +22,13 @@ struct WeightMatrix {
   const std::byte* data = nullptr;
   std::int64_t out = 0;
   std::int64_t in = 0;
+  std::int64_t stride = 0;  // bytes from a row to the next, for the kernels of sparse.h; 0: rows lie one after another
 
   bool empty() const { return data == nullptr; }
   std::int64_t row_bytes() const;  // of one output row
+  std::int64_t row_stride() const { return stride != 0 ? stride : row_bytes(); }
   std::int64_t bytes() const { return empty() ? 0 : out * row_bytes(); }
-  const std::byte* row(std::int64_t i) const { return data + i * row_bytes(); }
+  const std::byte* row(std::int64_t i) const { return data + i * row_stride(); }
 };
 
 /// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x: [rows, in], y: [rows, out]; bias empty or [out].

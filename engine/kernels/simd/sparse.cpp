@@ -63,7 +63,7 @@ HWY_INLINE void add_group(const WeightMatrix& w, const std::byte* const* rows, c
 template <class Work, class FollowOn>
 HWY_INLINE void for_listed(const WeightMatrix& w, const std::int32_t* listed, std::int64_t count, const Work& work,
                            const FollowOn& follow_on) {
-  const std::int64_t stride = w.row_bytes();
+  const std::int64_t stride = w.row_stride();
   for_row_groups(
       count, [&](std::int64_t k) { return w.data + listed[k] * stride; }, work,
       [&](int r) { return w.data + follow_on(r) * stride; });

@@ -79,7 +79,9 @@ TEST(NeuronMajorWeights, QuantisedDownProjectionsAreRoundedAgain) {
       EXPECT_EQ(down.format, NumberFormat::q8_0);
       const auto wanted = model->outgoing_rows(l);
       std::vector<float> rows(wanted.size());
-      to_f32(down.format, down.data, rows);
+      for (std::int64_t i = 0; i < down.out; ++i)
+        to_f32(down.format, down.row(i),
+               std::span(rows).subspan(static_cast<std::size_t>(i * down.in), static_cast<std::size_t>(down.in)));
       float largest = 0;
       for (const float v : wanted) largest = std::max(largest, std::fabs(v));
       for (std::size_t i = 0; i < rows.size(); ++i)

@@ -223,7 +223,9 @@ TEST(NeuronMajorWeights, HoldsTheColumnsOfDown) {
       const WeightMatrix& down = weights->layers()[static_cast<std::size_t>(l)].down;
       const auto wanted = model->outgoing_rows(l);
       std::vector<float> rows(wanted.size());
-      to_f32(down.format, down.data, rows);
+      for (std::int64_t i = 0; i < down.out; ++i)
+        to_f32(down.format, down.row(i),
+               std::span(rows).subspan(static_cast<std::size_t>(i * down.in), static_cast<std::size_t>(down.in)));
       ASSERT_EQ(rows, wanted) << name << ", layer " << l;
     }
   }
