@@ -56,6 +56,12 @@ void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
     const auto rows = [&](std::int64_t layer, int which, std::int64_t width) {
       return WeightMatrix{format, memory.get() + (layer * 2 + which) * matrix, kNeurons, width};
     };
+    // A neuron's row of up, of `width` values, and then its row of down, as NeuronMajorWeights has them.
+    const auto side_by_side = [&](const std::byte* data, std::int64_t width) {
+      WeightMatrix up{format, data, kNeurons, width}, down{format, data + up.row_bytes(), kNeurons, kWidth};
+      up.stride = down.stride = up.row_bytes() + down.row_bytes();
+      return std::pair(up, down);
+    };
     const auto x = normal_values(kWidth, 2);
     std::vector<float> values(kNeurons), out(kWidth), given = normal_values(kNeurons, 3);
     std::vector<std::int32_t> everyone(kNeurons);
@@ -97,17 +103,17 @@ void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
          }},
         {"Spark's split, r = width / 2", (0.5 + 1.5 * p) / 2,
          [&](std::int64_t layer) {
-           WeightMatrix predictor = rows(layer, 0, kPredictor), rest = predictor;
-           rest.data += matrix / 2;
+           const WeightMatrix predictor = rows(layer, 0, kPredictor);
            linear(predictor, x.data(), 1, {}, values.data(), pool);
            take();
-           sparse_ffn({rest, {}, rows(layer, 1, kWidth)}, active, a.data(), x.data(), out.data(), scratch, pool);
+           const auto [rest, down] = side_by_side(predictor.data + matrix / 2, kWidth - kPredictor);
+           sparse_ffn({rest, {}, down}, active, a.data(), x.data(), out.data(), scratch, pool);
          }},
         {"the set known", p,
          [&](std::int64_t layer) {
            std::fill_n(a.begin(), active.size(), 1.0F);
-           sparse_ffn({rows(layer, 0, kWidth), {}, rows(layer, 1, kWidth)}, active, a.data(), x.data(), out.data(),
-                      scratch, pool);
+           const auto [up, down] = side_by_side(rows(layer, 0, kWidth).data, kWidth);
+           sparse_ffn({up, {}, down}, active, a.data(), x.data(), out.data(), scratch, pool);
          }},
     };
     std::int64_t layer = 0;
