@@ -18,6 +18,24 @@ NumberFormat row_format(NumberFormat format) {
   return format == NumberFormat::f64 ? NumberFormat::f32 : format;
 }
 
+NumberFormat down_format(const FfnWeights& ffn) {
+  return ffn.down_rows.empty() ? row_format(ffn.down.format) : ffn.down_rows.format;
+}
+
+/// What a neuron takes: of a gated layer its row of up and then that of down, else that of down alone.
+struct Record {
+  std::int64_t stride;
+  std::int64_t up_bytes;
+};
+
+Record record_of(const Model& model, const FfnWeights& ffn) {
+  constexpr std::int64_t kLine = 64;
+  const auto down = static_cast<std::int64_t>(bytes_of(down_format(ffn), model.config().d_model));
+  if (ffn.gate.empty()) return {down, 0};
+  const std::int64_t up = ffn.up.row_bytes();
+  return {(up + down + kLine - 1) / kLine * kLine, up};
+}
+
 /// Column i of w at rows + i * stride, for the columns [begin, end), through f32: exact where the format stays. begin:
 /// a multiple of turned_at_once.
 void turn(const WeightMatrix& w, NumberFormat format, std::int64_t begin, std::int64_t end, std::byte* rows,
@@ -42,6 +60,18 @@ void copy_rows(const WeightMatrix& w, std::byte* to, std::int64_t stride, Thread
 
 }  // namespace
 
+std::int64_t NeuronMajorWeights::bytes_needed(const Model& model) {
+  std::int64_t bytes = 0;
+  for (const LayerWeights& layer : model.layers()) {
+    const FfnWeights& ffn = layer.ffn;
+    if (ffn.gate.empty() && !ffn.down_rows.empty()) continue;  // used as it is
+    const NumberFormat format = down_format(ffn);
+    if (traits(format).quantised && model.config().d_model % traits(format).block_values != 0) continue;  // refused
+    bytes += record_of(model, ffn).stride * model.config().d_ff;
+  }
+  return bytes;
+}
+
 std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::shared_ptr<const Model>& model,
                                                                    ThreadPool& pool, const Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
@@ -57,7 +87,7 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
     check_interrupt();
     const FfnWeights& ffn = layer.ffn;
     const bool turned = !ffn.down_rows.empty();  // a packed model
-    const NumberFormat format = turned ? ffn.down_rows.format : row_format(ffn.down.format);
+    const NumberFormat format = down_format(ffn);
     if (traits(format).quantised && model->config().d_model % traits(format).block_values != 0)
       throw BadInput(
           "{}: expected a model width that is a multiple of {} to arrange {} weights by neuron, found {}. Run it "
@@ -69,11 +99,7 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
     if (ffn.gate.empty() && turned) {
       down = ffn.down_rows;
     } else {
-      // Of a gated layer a neuron's row of up and then that of down.
-      const std::int64_t up_bytes = ffn.gate.empty() ? 0 : ffn.up.row_bytes();
-      constexpr std::int64_t kLine = 64;
-      const std::int64_t stride =
-          up_bytes == 0 ? down.row_bytes() : (up_bytes + down.row_bytes() + kLine - 1) / kLine * kLine;
+      const auto [stride, up_bytes] = record_of(*model, ffn);
       std::byte* const rows =
           allocate(stride * down.out, up_bytes == 0 ? "the down projections" : "up and down projections");
       if (up_bytes > 0) {

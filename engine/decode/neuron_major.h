@@ -35,6 +35,9 @@ class NeuronMajorWeights {
   static std::shared_ptr<const NeuronMajorWeights> pack(const std::shared_ptr<const Model>& model, ThreadPool& pool,
                                                         const Progress& progress = {});
 
+  /// Bytes of memory that pack() will take.
+  static std::int64_t bytes_needed(const Model& model);
+
   std::span<const NeuronMajorLayer> layers() const { return layers_; }
   std::int64_t bytes() const { return bytes_; }  // that packing took
   double seconds() const { return seconds_; }    // that packing took

@@ -1,5 +1,6 @@
 #include "engine/decode/skipping.h"
 
+#include "core/base/cpu.h"
 #include "core/base/error.h"
 
 namespace torpor {
@@ -24,6 +25,17 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const Spars
   if (plan == nullptr) {
     result.reason = skip == Skip::never ? "all neurons were asked for" : why_not_skippable(config);
     if (!result.reason.empty()) return result;
+  }
+  // Before anything is taken: a machine that swaps is slower than one that computes.
+  const std::int64_t needed = NeuronMajorWeights::bytes_needed(*model), available = available_memory_bytes();
+  if (available > 0 && needed > available) {
+    const std::string shortage = fmt::format(
+        "arranging the weights by neuron needs {} MB of memory, {} MB are available", needed >> 20, available >> 20);
+    if (plan != nullptr)
+      throw IoError("{}: {}. A smaller model, or one packed with `torpor pack --type q8`, would fit",
+                    model->path().string(), shortage);
+    result.reason = shortage;
+    return result;
   }
   std::vector<SelectionRule> rules;
   if (plan != nullptr)

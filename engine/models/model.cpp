@@ -123,6 +123,11 @@ class ModelBuilder {
   bool has_room() const {
     const std::int64_t available = available_memory_bytes();
     if (available == 0 || model_->weight_bytes_ <= available / 3 * 2) return true;
+    if (model_->weight_bytes_ > available)
+      log_warning(
+          "{}: {} MB of weights, {} MB of memory available: what does not fit is read from the disk for every token. "
+          "`torpor pack --type q8` or q4 makes them smaller",
+          files_.archive.where(), model_->weight_bytes_ >> 20, available >> 20);
     log_info("{}: the weights stay where the file is mapped: {} MB of them, {} MB of memory available",
              files_.archive.where(), model_->weight_bytes_ >> 20, available >> 20);
     return false;

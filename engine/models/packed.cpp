@@ -69,34 +69,40 @@ bool truth_in(const TensorArchive& archive, const std::string& key) {
 
 }  // namespace
 
-ModelFiles open_packed(const fs::path& folder, const std::string& activation_override) {
-  ModelFiles files;
-  files.format = ModelFormat::packed;
-  files.path = folder;
-  const fs::path config = folder / "config.json";
-  if (!fs::exists(config))
-    throw BadInput("{}: expected a config.json beside {}, found none. Pack the model again", folder.string(),
-                   kPackedFile);
-  const TensorArchive stored = open_safetensors(folder / kPackedFile);
-  // First: another version's files may differ in anything else.
+ModelFiles packed_files(const TensorArchive& stored, const ModelConfig& config, const std::string& config_where) {
   if (const std::string& layout = metadata(stored, "torpor.layout"); layout != kPackedLayout)
     throw BadInput(
         "{}: expected a packed model of layout version {}, found version \"{}\". Pack the model again with this "
-        "version: torpor pack MODEL -o {}",
-        stored.where(), kPackedLayout, layout, folder.string());
-  files.config_where = config.string();
-  files.config = read_huggingface_config(read_json(config), files.config_where, activation_override);
-  if (const fs::path generation = folder / "generation_config.json"; fs::exists(generation))
-    add_generation_config(read_json(generation), generation.string(), files.config);
-  files.fingerprint = fingerprint_in(stored);
-  files.embedding_scale = number_in(stored, "torpor.embedding_scale");
+        "version "
+        "of torpor: torpor pack MODEL -o DIR",
+        stored.where(), kPackedLayout, layout);
+  ModelFiles files;
+  files.format = ModelFormat::packed;
+  files.path = stored.where();
+  files.config_where = config_where;
+  files.config = config;
   files.config.norm_weight_offset = number_in(stored, "torpor.norm_weight_offset");
   files.config.rope_interleaved = truth_in(stored, "torpor.rope_interleaved");
+  files.fingerprint = fingerprint_in(stored);
+  files.embedding_scale = number_in(stored, "torpor.embedding_scale");
   files.archive.set_where(stored.where());
   files.archive.set_metadata(stored.metadata());
   const auto owner = std::make_shared<TensorArchive>(stored);  // keeps the mapping
   for (const TensorView& view : stored.tensors())
     if (!view.name.starts_with("pad ")) files.archive.add(with_format(view, stored), owner);
+  return files;
+}
+
+ModelFiles open_packed(const fs::path& folder, const std::string& activation_override) {
+  const fs::path path = folder / "config.json";
+  if (!fs::exists(path))
+    throw BadInput("{}: expected a config.json beside {}, found none. Pack the model again", folder.string(),
+                   kPackedFile);
+  ModelConfig config = read_huggingface_config(read_json(path), path.string(), activation_override);
+  if (const fs::path generation = folder / "generation_config.json"; fs::exists(generation))
+    add_generation_config(read_json(generation), generation.string(), config);
+  ModelFiles files = packed_files(open_safetensors(folder / kPackedFile), config, path.string());
+  files.path = folder;
   return files;
 }
 

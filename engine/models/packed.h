@@ -21,7 +21,11 @@ inline constexpr std::string_view kPackedFile = "packed.safetensors";
 inline constexpr std::string_view kPackedLayout = "1";
 inline constexpr std::size_t kPackedAlignment = 64;
 
-/// Throws BadInput: another layout version (pack the model again), or whatever is wrong with the files.
+/// The tensors and metadata of a packed file as a model of this configuration, which config_where names in errors. The
+/// views share the archive's mapping. Throws BadInput: another layout version (pack the model again), or what is wrong.
+ModelFiles packed_files(const TensorArchive& stored, const ModelConfig& config, const std::string& config_where);
+
+/// The same of a folder. Throws BadInput, also for whatever is wrong with the files.
 ModelFiles open_packed(const std::filesystem::path& folder, const std::string& activation_override);
 
 }  // namespace torpor

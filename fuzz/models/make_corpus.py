@@ -1,10 +1,13 @@
 """Writes the seeds of fuzz/models: tiny configurations and GGUF models of each architecture (PyPI gguf, numpy).
 
-    python fuzz/models/make_corpus.py
+    python fuzz/models/make_corpus.py [build/bin/torpor]      # with the program also packed models, made of the GGUF ones
 """
 
 import json
 import pathlib
+import subprocess
+import sys
+import tempfile
 
 import gguf
 import numpy as np
@@ -106,7 +109,23 @@ def write_gguf(kind, quantised=False):
     writer.close()
 
 
+def write_packed(torpor):
+    (HERE / "packed").mkdir(parents=True, exist_ok=True)
+    for source in sorted((HERE / "gguf").glob("*.gguf")):
+        with tempfile.TemporaryDirectory() as folder:
+            kind = "q8" if "q8_0" in source.name else "f32"
+            done = subprocess.run([torpor, "pack", source, "--type", kind, "-q", "-o", folder], capture_output=True)
+            if done.returncode == 3:  # a seed that is refused on purpose
+                continue
+            done.check_returncode()
+            config = (pathlib.Path(folder) / "config.json").read_bytes()
+            weights = (pathlib.Path(folder) / "packed.safetensors").read_bytes()
+        (HERE / "packed" / f"{source.stem}.bin").write_bytes(len(config).to_bytes(2, "little") + config + weights)
+
+
 def main():
+    if len(sys.argv) > 1:
+        return write_packed(sys.argv[1])
     for folder in ("config", "gguf"):
         (HERE / folder).mkdir(parents=True, exist_ok=True)
     for name, config in CONFIGS.items():

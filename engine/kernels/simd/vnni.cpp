@@ -45,10 +45,15 @@ bool available() {
 // For the functions below, not for the file: what it shares with others as inline code must run everywhere. Lambdas do
 // not inherit it.
 #define TORPOR_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")))
-#pragma GCC push_options
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"  // of GCC 12 for its own immintrin.h
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"))), \
+                             apply_to = function)
+#else
+#pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")
+#endif
 
 namespace {
 
@@ -170,8 +175,12 @@ TORPOR_INSTANTIATE(1, 4)
 TORPOR_INSTANTIATE(2, 4)
 #undef TORPOR_INSTANTIATE
 
-#pragma GCC diagnostic pop
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
+#pragma GCC diagnostic pop
 
 #else
 

@@ -219,6 +219,7 @@ TEST(NeuronMajorWeights, HoldsTheColumnsOfDown) {
     const auto weights = NeuronMajorWeights::pack(model, pool, [&](int layers) { reported = layers; });
     EXPECT_EQ(reported, model->config().n_layers);
     EXPECT_GT(weights->bytes(), 0);
+    EXPECT_EQ(weights->bytes(), NeuronMajorWeights::bytes_needed(*model));
     for (int l = 0; l < model->config().n_layers; ++l) {
       const WeightMatrix& down = weights->layers()[static_cast<std::size_t>(l)].down;
       const auto wanted = model->outgoing_rows(l);
