@@ -44,7 +44,7 @@ std::string help() {
     text += hanging(fmt::format("  {} {}", verb.name, verb.usage), verb.purpose, 35, kTerminalWidth);
   text +=
       "\n`torpor VERB --help` shows a verb's options and an example; `torpor --version` this program's version.\n"
-      "MODEL is a folder in Hugging Face's layout, a .gguf file or a llama2.c checkpoint (.bin).\n\n"
+      "MODEL is a folder in Hugging Face's layout, a .gguf file, a llama2.c checkpoint (.bin) or a packed folder.\n\n"
       "A first look:\n  torpor inspect MODEL\n  torpor profile MODEL --text FILE -o results\n";
   return text;
 }

@@ -101,7 +101,7 @@ function(torpor_fuzzer name)
   add_test(NAME fuzz.${name} COMMAND fuzz_${name} ${arguments})
   # The quarantine of freed blocks would fill the memory limit by itself.
   set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT ${limit}
-    ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=16:detect_leaks=1;UBSAN_OPTIONS=print_stacktrace=1")
+    ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=16:detect_leaks=1:intercept_tls_get_addr=0;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
 
 # Files that Highway compiles once for each instruction set. The oldest machine is one with SSE4: Highway's fallback without

@@ -81,6 +81,32 @@ Chart parts_chart(const std::vector<Side>& sides, bool times) {
           times ? "Milliseconds of a token by part of the model." : "Bytes of a token by part of the model.", chart};
 }
 
+Chart batches_chart(const Json& batches) {
+  LineChart chart{{.title = "sequences decoded together", .logarithmic = true},
+                  {.title = "times as fast as dense", .min = 0},
+                  {},
+                  {}};
+  LineSeries even{.name = "no gain", .points = {}, .joined = true, .style = {.quiet = true}};
+  LineSeries gain{.name = "skipping", .points = {}, .joined = true, .style = {}};
+  for (const Json& point : batches) {
+    const double sequences = point.at("sequences").get<double>();
+    const Json& speedup = point.at("speedup");
+    even.points.push_back({.x = sequences, .y = 1});
+    gain.points.push_back({.x = sequences,
+                           .y = speedup.at("median").get<double>(),
+                           .low = speedup.at("min").get<double>(),
+                           .high = speedup.at("max").get<double>(),
+                           .label = fmt::format("{} of the neurons are used by some sequence",
+                                                format_share(point.at("neurons_united").get<double>()))});
+  }
+  chart.series = {even, gain};
+  return {"What skipping gains when sequences are decoded together",
+          "They share one pass over the weights, and each neuron that some sequence uses is read. Memory is saved "
+          "while they "
+          "are few, arithmetic when they are many.",
+          "Speed-up over the dense model against the number of sequences.", chart};
+}
+
 std::string three(const Json& spread) {
   return fmt::format("{} to {}", format_rate(spread.at("min").get<double>()),
                      format_rate(spread.at("max").get<double>()));
@@ -125,6 +151,8 @@ ReportPage decode_page(const Json& bench, const Json& manifest) {
   }
   page.sections.push_back({"What memory allows", {roofline(sides, bandwidth)}});
   page.sections.push_back({"Part by part", {parts_chart(sides, true), parts_chart(sides, false)}});
+  if (const auto batches = bench.find("batches"); batches != bench.end() && batches->size() > 1)
+    page.sections.push_back({"Sequences together", {batches_chart(*batches)}});
   page.sections.push_back(
       {"How it was measured",
        {Paragraph{fmt::format("{} rounds of {} tokens of one sequence, dense and skipping in turn with the same "

@@ -16,7 +16,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-const std::vector<std::string> kVerbs = {"profile", "inspect", "eval", "run"};
+const std::vector<std::string> kVerbs = {"profile", "inspect", "eval", "run", "bench", "pack"};
 
 /// One line, with the program's name in front.
 void expect_one_line(const std::string& err) {
@@ -42,7 +42,7 @@ TEST(CommandLine, ShowsHelpOnStandardOutput) {
 
 TEST(CommandLine, DoesNotAdvertiseWhatItCannotDo) {
   const std::string help = torpor({}).out;
-  for (const char* verb : {"pack", "serve", "train", "predictor", "continual", "explain", "unnorm", "lens"})
+  for (const char* verb : {"serve", "train", "predictor", "continual", "explain", "unnorm", "lens"})
     EXPECT_THAT(help, Not(HasSubstr(verb))) << verb;
 }
 
@@ -89,7 +89,8 @@ TEST(CommandLine, AnswersWrongCommandLinesWithOneLine) {
       {{"rnu"}, "Did you mean `torpor run`?"},
       {{"xyzzy"}, "unknown verb \"xyzzy\". See: torpor --help"},
       {{""}, "unknown verb \"\""},
-      {{"pack"}, "unknown verb \"pack\""},
+      {{"serve"}, "unknown verb \"serve\""},
+      {{"pack", "m"}, "-o DIR"},
       {{"--verbose"}, "expected a verb first, found the option --verbose"},
       {{"inspect"}, "inspect: MODEL is required"},
       {{"inspect", "m", "-o", ""}, "inspect: --output: expected a folder"},

@@ -255,10 +255,12 @@ TEST(Bench, MeasuresRandomWeightsOfAShape) {
 
 TEST(Bench, WritesAReport) {
   const TemporaryFolder folder;
-  const Outcome outcome =
-      must({"bench", tiny(), "--rounds", "1", "--tokens", "2", "--context", "4", "-o", folder / "b"});
+  const Outcome outcome = must(
+      {"bench", tiny(), "--rounds", "1", "--tokens", "2", "--context", "4", "--batches", "1,2,4", "-o", folder / "b"});
   EXPECT_THAT(outcome.out, HasSubstr("report  " + (folder / "b" / "report.html").string()));
-  EXPECT_THAT(read_all(folder / "b" / "report.html"), HasSubstr("The roofline of decoding"));
+  EXPECT_THAT(read_all(folder / "b" / "report.html"),
+              AllOf(HasSubstr("The roofline of decoding"), HasSubstr("when sequences are decoded together")));
+  EXPECT_EQ(Json::parse(read_all(folder / "b" / "bench.json"))["batches"].size(), 3U);
   EXPECT_EQ(Json::parse(read_all(folder / "b" / "manifest.json"))["outputs"].size(), 2U);
   EXPECT_GT(Json::parse(read_all(folder / "b" / "bench.json"))["speedup_byte_limit"].get<double>(), 1);
 }
@@ -275,14 +277,14 @@ TEST(Bench, ShowsTheLadderOfKernels) {
   std::vector<std::string> json_command = command;
   json_command.insert(json_command.end(), {"--json", "--type", "q8"});
   const Json json = Json::parse(must(json_command).out);
-  ASSERT_EQ(json["kernels"].size(), 5U);
+  ASSERT_EQ(json["kernels"].size(), 6U);
   for (const Json& step : json["kernels"]) {
     EXPECT_EQ(step["weights"], "q8_0");
     EXPECT_GT(step["gb_per_s"].get<double>(), 0);
     EXPECT_GT(step["microseconds"]["median"].get<double>(), 0);
   }
   EXPECT_GT(json["kernels"][1]["microseconds"]["median"].get<double>(),
-            json["kernels"][4]["microseconds"]["median"].get<double>());  // plain loops against the last step
+            json["kernels"][5]["microseconds"]["median"].get<double>());  // plain loops against the last step
 }
 
 TEST(Bench, RefusesWhatMakesNoSense) {
