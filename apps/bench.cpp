@@ -3,7 +3,6 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
-#include <ranges>
 
 #include "apps/load.h"
 #include "apps/options.h"
@@ -38,8 +37,10 @@ struct BenchOptions {
 std::vector<int> batches_of(const std::string& list) {
   std::vector<int> batches;
   if (list == "none") return batches;
-  for (const auto part : std::views::split(list, ',')) {
-    const std::string_view word(part.begin(), part.end());
+  for (std::size_t from = 0; from <= list.size();) {
+    const std::size_t comma = std::min(list.find(',', from), list.size());
+    const std::string_view word = std::string_view(list).substr(from, comma - from);
+    from = comma + 1;
     int value = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
     if (error != std::errc{} || end != word.data() + word.size() || value < 1 || value > 4096)

@@ -99,7 +99,8 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
     if (ffn.gate.empty() && turned) {
       down = ffn.down_rows;
     } else {
-      const auto [stride, up_bytes] = record_of(*model, ffn);
+      const Record record = record_of(*model, ffn);
+      const std::int64_t stride = record.stride, up_bytes = record.up_bytes;
       std::byte* const rows =
           allocate(stride * down.out, up_bytes == 0 ? "the down projections" : "up and down projections");
       if (up_bytes > 0) {
