@@ -93,7 +93,8 @@ void tell(const Json& json, const Skipping& skipping) {
       batches.add({std::to_string(point["sequences"].get<int>()),
                    format_rate(point["dense_tokens_per_second"].get<double>()),
                    format_rate(point["sparse_tokens_per_second"].get<double>()), ratio_text(point["speedup"]),
-                   format_share(point["neurons_united"].get<double>())});
+                   point["neurons_united"].is_null() ? "computed in full"
+                                                     : format_share(point["neurons_united"].get<double>())});
     print(batches.text() + "\n");
   }
   const Json& speedup = json["speedup"];

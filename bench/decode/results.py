@@ -92,7 +92,7 @@ def main():
     for row in rows:
         for point in row["batches"]:
             curves.append(f"| {row['shape']}, {row['weights']} | {point['sequences']} | {point['dense_tokens_per_second']:.1f} | "
-                          f"{point['sparse_tokens_per_second']:.1f} | {three(point['speedup'], 2)} | {point['neurons_united']:.0%} |")
+                          f"{point['sparse_tokens_per_second']:.1f} | {three(point['speedup'], 2)} | {point['neurons_united'] or 1:.0%} |")
     steps = ["", "## What each step of the kernels is worth", "",
              f"`{ladder['command']}`: a gated layer of width {ladder['width']} with {ladder['neurons']} neurons, {ladder['density']:.0%} of them active",
              f"and known; {ladder['threads']} threads. The bytes allow {1 / ladder['density']:.1f}x.", "",

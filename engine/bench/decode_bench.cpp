@@ -216,7 +216,7 @@ Json to_json(const std::vector<BatchPoint>& curve) {
                     {"dense_tokens_per_second", rate(median(point.dense))},
                     {"sparse_tokens_per_second", rate(median(point.sparse))},
                     {"speedup", spread(point.speedups())},
-                    {"neurons_united", point.united}});
+                    {"neurons_united", point.united > 0 ? Json(point.united) : Json(nullptr)}});
   }
   return json;
 }

@@ -53,7 +53,7 @@ struct DecodeBench {
 struct BatchPoint {
   int sequences = 1;
   std::vector<double> dense, sparse;  // seconds of a step of all sequences, a round each
-  double united = 1;                  // share of a layer's neurons that some sequence used
+  double united = 0;                  // share of a layer's neurons that some sequence used; 0: nothing was skipped
   /// Dense over sparse seconds, round by round; sorted.
   std::vector<double> speedups() const;
 };

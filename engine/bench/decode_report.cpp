@@ -96,8 +96,10 @@ Chart batches_chart(const Json& batches) {
                            .y = speedup.at("median").get<double>(),
                            .low = speedup.at("min").get<double>(),
                            .high = speedup.at("max").get<double>(),
-                           .label = fmt::format("{} of the neurons are used by some sequence",
-                                                format_share(point.at("neurons_united").get<double>()))});
+                           .label = point.at("neurons_united").is_null()
+                                        ? std::string("all neurons are computed")
+                                        : fmt::format("{} of the neurons are used by some sequence",
+                                                      format_share(point.at("neurons_united").get<double>()))});
   }
   chart.series = {even, gain};
   return {"What skipping gains when sequences are decoded together",

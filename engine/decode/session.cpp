@@ -318,8 +318,7 @@ struct Session::State {
 
   void feed_forward(int layer, const FfnWeights& weights, const float* in, float* out) {
     const Timer timer(times.ffn);
-    if (sparse && rows <= SparseFfn::kMostTokens && !hook && sparse->skips(layer))
-      return sparse->forward(layer, in, rows, out, pool);
+    if (sparse && !hook && sparse->skips(layer, rows)) return sparse->forward(layer, in, rows, out, pool);
     if (config.spark.ffn())
       spark_neurons(weights, in);
     else

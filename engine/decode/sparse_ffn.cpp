@@ -56,6 +56,11 @@ SparseFfn::SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const N
   index_.resize(static_cast<std::size_t>(config.d_ff));
 }
 
+bool SparseFfn::skips(int layer, std::int64_t tokens) const {
+  if (!skips(layer) || tokens > kMostTokens) return false;
+  return tokens == 1 || layer_bytes(model_->layers()[static_cast<std::size_t>(layer)].ffn) >= together_from_;
+}
+
 void SparseFfn::reserve(std::int64_t tokens) {
   const auto size = static_cast<std::size_t>(tokens * model_->config().d_ff);
   if (values_.size() >= size) return;

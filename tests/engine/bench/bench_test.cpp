@@ -127,6 +127,7 @@ TEST(BatchBench, MeasuresBothSidesAndTheUnionThatGrows) {
   ThreadPool pool(2);
   const auto model = random_model(shape_config("256,2048,2,512", 0.08), NumberFormat::bf16, 1, pool);
   const Skipping skipping = prepare_skipping(model, nullptr, Skip::always, pool);
+  skipping.ffn->set_together_from(0);
   int done = 0;
   const auto curve = bench_batches(model, skipping, {.sequences = {1, 4, 16}, .context = 3, .steps = 2, .rounds = 2},
                                    pool, [&](int rounds) { done = rounds; });

@@ -65,11 +65,16 @@ class Decoded : public ::testing::TestWithParam<const char*> {
     std::int64_t counted = 0;
     for (const SparseLayerCount& count : ffn->counts()) counted += count.active;
     EXPECT_EQ(counted, active);
-    // A longer input is masked the same way.
-    session.clear(0);
+    // A longer input is masked the same way, together or in full.
     masked.clear(0);
     const auto prefill = copy(masked.forward(ids, Logits::all));
-    EXPECT_LT(relative_difference(session.forward(ids, Logits::all), prefill), kSelf);
+    for (const std::int64_t from : {0, INT32_MAX}) {
+      ffn->set_together_from(from);
+      ffn->reset_counts();
+      session.clear(0);
+      EXPECT_LT(relative_difference(session.forward(ids, Logits::all), prefill), kSelf);
+      EXPECT_EQ(ffn->counts()[0].calls, from == 0 ? 1 : 0);
+    }
   }
 };
 INSTANTIATE_TEST_SUITE_P(All, Decoded, ::testing::ValuesIn(testing::kGoldenModels),
@@ -128,6 +133,7 @@ TEST_P(Decoded, SequencesTogetherHaveTheBitsThatEachHasAlone) {
   for (const double limit : {1.0, 0.0}) {  // 0: always dense
     Session session(model, pool, {.sequences = kSequences});
     const auto ffn = sparse_ffn_of(model, pool, rules);
+    ffn->set_together_from(0);
     ffn->set_density_limit(limit);
     session.set_sparse_ffn(ffn);
     std::vector<std::vector<float>> got(kSequences);
