@@ -106,10 +106,6 @@ void tell(const Json& json, const Skipping& skipping) {
       format_share(json["share_of_byte_limit"].get<double>())));
 }
 
-}  // namespace
-
-namespace {
-
 /// --kernels: the ladder for each type of weights, or for the one that was named.
 int kernels(const BenchOptions& options, const std::vector<NumberFormat>& types, const CommonOptions& common,
             Result& result) {

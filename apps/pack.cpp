@@ -33,8 +33,8 @@ struct Check {
   std::optional<Evaluation> planned;
 };
 
-Check check_text(const PackOptions& options, const fs::path& folder, ThreadPool& pool, bool show) {
-  const auto source = Model::load(options.model.model, options.model.load());
+Check check_text(const std::shared_ptr<const Model>& source, const PackOptions& options, const fs::path& folder,
+                 ThreadPool& pool, bool show) {
   const auto packed = Model::load(folder);
   const TextCorpus corpus = TextCorpus::open(options.check);
   const auto tokenizer = load_tokenizer_for(*source, options.model);
@@ -163,11 +163,9 @@ int pack(std::span<const std::string> arguments) {
   if (common.output.empty()) throw UsageError("expected a folder for the packed model: -o DIR");
   if (!options.check.empty() && !fs::exists(options.check) && options.check != "-")
     throw BadInput("{}: expected a text to check with, found nothing there", options.check.string());
+  const std::shared_ptr<const Model> model = Model::load(options.model.model, options.model.load());
   std::optional<SparsityPlan> plan;
-  if (!options.plan.empty()) {
-    const auto model = Model::load(options.model.model, options.model.load());
-    plan = read_plan_for(*model, options.plan);
-  }
+  if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);
   Result result("pack", arguments, common);
   const fs::path& folder = result.folder();
   const bool show = !common.quiet && !common.json;
@@ -176,7 +174,6 @@ int pack(std::span<const std::string> arguments) {
   PackReport report;
   bool has_tokenizer = false;
   {
-    const auto model = Model::load(options.model.model, options.model.load());
     Progress progress("packing", model->weight_bytes(), "bytes", show);
     report = pack_model(options.model.model, options.model.activation, type, folder, pool,
                         [&](std::int64_t bytes) { progress.update(bytes); });
@@ -197,7 +194,7 @@ int pack(std::span<const std::string> arguments) {
   json["check"] = nullptr;
   std::optional<Check> check;
   if (!options.check.empty()) {
-    check = check_text(options, folder, pool, show);
+    check = check_text(model, options, folder, pool, show);
     json["check"] = to_json(*check, options);
   }
   if (!common.json) {

@@ -9,14 +9,10 @@
 #include "core/base/large_memory.h"
 #include "core/base/random.h"
 #include "engine/bench/memory_rate.h"
+#include "engine/bench/spread.h"
 
 namespace torpor {
 namespace {
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0 : values[values.size() / 2];
-}
 
 /// Keys that a token in the middle of a round sees in a layer.
 double visible(const ModelConfig& config, std::size_t layer, const DecodeBenchOptions& options) {
@@ -103,11 +99,6 @@ class Bench {
   std::shared_ptr<std::byte> probe_;
   std::size_t probe_bytes_ = 0;
 };
-
-Json spread(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return {{"min", values.front()}, {"median", values[values.size() / 2]}, {"max", values.back()}};
-}
 
 Json side_json(const DecodeSide& side, int tokens) {
   std::vector<double> rates, gigabytes, reads, shares;

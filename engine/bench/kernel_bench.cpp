@@ -10,6 +10,7 @@
 #include "core/base/large_memory.h"
 #include "core/base/random.h"
 #include "engine/bench/memory_rate.h"
+#include "engine/bench/spread.h"
 #include "engine/kernels/reference/reference.h"
 #include "engine/kernels/simd/simd.h"
 #include "engine/kernels/sparse.h"
@@ -182,26 +183,21 @@ std::vector<KernelStep> bench_kernels(NumberFormat weights, const KernelBenchOpt
 }
 
 Json to_json(const std::vector<KernelStep>& steps) {
-  const auto spread = [](std::vector<double> values, double factor) {
-    std::sort(values.begin(), values.end());
-    return Json{{"min", values.front() * factor},
-                {"median", values[values.size() / 2] * factor},
-                {"max", values.back() * factor}};
-  };
   Json json = Json::array();
   for (const KernelStep& step : steps) {
-    std::vector<double> shares, speedups;
+    std::vector<double> micros, shares, speedups;
     for (std::size_t r = 0; r < step.seconds.size(); ++r) {
+      micros.push_back(step.seconds[r] * 1e6);
       shares.push_back(step.bytes / step.seconds[r] / step.bandwidth[r]);
       speedups.push_back(steps.front().seconds[r] / step.seconds[r]);
     }
     json.push_back({{"step", step.name},
                     {"weights", traits(step.weights).name},
-                    {"microseconds", spread(step.seconds, 1e6)},
+                    {"microseconds", spread(micros)},
                     {"bytes", step.bytes},
-                    {"gb_per_s", step.bytes * 1e-3 / spread(step.seconds, 1e6)["median"].get<double>()},
-                    {"share_of_bandwidth", spread(shares, 1)},
-                    {"speedup", spread(speedups, 1)}});
+                    {"gb_per_s", step.bytes * 1e-3 / median(micros)},
+                    {"share_of_bandwidth", spread(shares)},
+                    {"speedup", spread(speedups)}});
   }
   return json;
 }

@@ -281,15 +281,11 @@ struct Session::State {
 
   /// Spark: the predictor scores all neurons from the leading values of the input; `up` reads the others.
   void spark_neurons(const FfnWeights& weights, const float* in) {
-    const std::int64_t d = config.d_model, r = config.spark.ffn_predictor;
-    if (r == 0) {
+    if (config.spark.ffn_predictor == 0) {
       linear(weights.gate, in, rows, {}, neurons.data(), pool);
       linear(weights.up, in, rows, {}, ups.data(), pool);
     } else {
-      for (std::int64_t row = 0; row < rows; ++row) {
-        std::memcpy(leading.data() + row * r, in + row * d, static_cast<std::size_t>(r) * sizeof(float));
-        std::memcpy(others.data() + row * (d - r), in + row * d + r, static_cast<std::size_t>(d - r) * sizeof(float));
-      }
+      split_spark_input(config, in, rows, leading, others);
       linear(weights.gate, leading.data(), rows, {}, neurons.data(), pool);
       linear(weights.up, others.data(), rows, {}, ups.data(), pool);
     }

@@ -68,18 +68,29 @@ void SparseFfn::reserve(std::int64_t tokens) {
   packed_.resize(size);
 }
 
-/// values_ = f(shifted score) of the neurons above each token's threshold, 0 of the others.
-void SparseFfn::spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool) {
+void split_spark_input(const ModelConfig& config, const float* in, std::int64_t tokens, std::vector<float>& leading,
+                       std::vector<float>& rest) {
+  const std::int64_t d = config.d_model, r = config.spark.ffn_predictor;
+  const auto grow = [](std::vector<float>& buffer, std::int64_t size) {
+    if (buffer.size() < static_cast<std::size_t>(size)) buffer.resize(static_cast<std::size_t>(size));
+  };
+  grow(leading, tokens * r);
+  grow(rest, tokens * (d - r));
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    std::copy_n(in + t * d, r, leading.data() + t * r);
+    std::copy_n(in + t * d + r, d - r, rest.data() + t * (d - r));
+  }
+}
+
+/// The neurons above each token's threshold: of one token index_ and packed_, f(shifted score), as list_union() leaves
+/// them; of several values_, 0 elsewhere. Returns how many one token has.
+std::int64_t SparseFfn::spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
+                                     ThreadPool& pool) {
   const ModelConfig& config = model_->config();
-  const std::int64_t d = config.d_model, d_ff = config.d_ff, r = config.spark.ffn_predictor;
+  const std::int64_t d_ff = config.d_ff;
   const float* leading = in;
-  if (tokens > 1 && r > 0) {
-    leading_.resize(static_cast<std::size_t>(tokens * r));
-    rest_.resize(static_cast<std::size_t>(tokens * (d - r)));
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      std::copy_n(in + t * d, r, leading_.data() + t * r);
-      std::copy_n(in + t * d + r, d - r, rest_.data() + t * (d - r));
-    }
+  if (tokens > 1 && config.spark.ffn_predictor > 0) {
+    split_spark_input(config, in, tokens, leading_, rest_);
     leading = leading_.data();
   }
   linear(rows.gate, leading, tokens, {}, values_.data(), pool);
@@ -87,10 +98,12 @@ void SparseFfn::spark_values(const NeuronMajorLayer& rows, const float* in, std:
     float* const values = values_.data() + t * d_ff;
     const std::int64_t active = statistical_top_k(values, d_ff, config.spark.ffn_active, index_.data(), packed_.data());
     activate(config.activation, packed_.data(), active);
+    if (tokens == 1) return active;
     std::fill_n(values, d_ff, 0.0F);
     for (std::int64_t k = 0; k < active; ++k)
       values[index_[static_cast<std::size_t>(k)]] = packed_[static_cast<std::size_t>(k)];
   }
+  return 0;
 }
 
 /// values_ = f(gate . x), or f(up . x) of an ungated layer.
@@ -153,11 +166,14 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
   const float* x = in;
   std::int64_t listed;
   if (config.spark.ffn()) {
-    spark_values(rows, in, tokens, pool);
+    listed = spark_values(rows, in, tokens, pool);
     read.multiplier = rows.up;
     x = tokens > 1 && config.spark.ffn_predictor > 0 ? rest_.data() : in + config.spark.ffn_predictor;
     count.bytes += rows.gate.bytes();
-    listed = list_union(tokens, count);
+    if (tokens == 1)
+      count.active += listed;
+    else
+      listed = list_union(tokens, count);
   } else {
     gate_values(ffn, rows, in, tokens, pool);
     count.bytes += (config.gated ? rows.gate : rows.up).bytes();
@@ -215,26 +231,23 @@ void SparseFfn::mask(int layer, float* values, std::int64_t rows, ThreadPool& po
   pool.parallel_for(rows, 8, std::ref(job));
 }
 
-double SparseFfn::density() const {
+double SparseFfn::mean_share(std::int64_t SparseLayerCount::*neurons, std::int64_t SparseLayerCount::*times) const {
   double sum = 0;
   int layers = 0;
   for (const SparseLayerCount& count : counts_) {
-    if (count.tokens == 0) continue;
-    sum += static_cast<double>(count.active) / (static_cast<double>(count.tokens) * model_->config().d_ff);
+    if (count.*times == 0) continue;
+    sum += static_cast<double>(count.*neurons) / (static_cast<double>(count.*times) * model_->config().d_ff);
     ++layers;
   }
   return layers == 0 ? 0 : sum / layers;
 }
 
+double SparseFfn::density() const {
+  return mean_share(&SparseLayerCount::active, &SparseLayerCount::tokens);
+}
+
 double SparseFfn::united() const {
-  double sum = 0;
-  int layers = 0;
-  for (const SparseLayerCount& count : counts_) {
-    if (count.calls == 0) continue;
-    sum += static_cast<double>(count.united) / (static_cast<double>(count.calls) * model_->config().d_ff);
-    ++layers;
-  }
-  return layers == 0 ? 0 : sum / layers;
+  return mean_share(&SparseLayerCount::united, &SparseLayerCount::calls);
 }
 
 double SparseFfn::bytes_per_token() const {

@@ -36,6 +36,11 @@ struct SparseLayerCount {
 /// exact zeros: …".
 std::string why_not_skippable(const ModelConfig& config);
 
+/// Spark's parts of the input of a feed-forward layer: leading, [tokens, predictor], what the predictor scores neurons
+/// from, and rest, [tokens, d_model - predictor]. in: [tokens, d_model]. The buffers grow where they must.
+void split_spark_input(const ModelConfig& config, const float* in, std::int64_t tokens, std::vector<float>& leading,
+                       std::vector<float>& rest);
+
 /// Tokens one at a time or some together, which read the union of their neurons once. Holds scratch and counts: one
 /// session at a time may use it.
 class SparseFfn {
@@ -85,10 +90,12 @@ class SparseFfn {
 
  private:
   void reserve(std::int64_t tokens);
-  void spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool);
+  std::int64_t spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool);
   void gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
                    ThreadPool& pool);
   std::int64_t list_union(std::int64_t tokens, SparseLayerCount& count);
+  /// Neurons over times and d_ff, the mean over the layers that have any times.
+  double mean_share(std::int64_t SparseLayerCount::*neurons, std::int64_t SparseLayerCount::*times) const;
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const NeuronMajorWeights> weights_;

@@ -94,7 +94,7 @@ struct AttentionShape {
 void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
                const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool);
 
-/// The instruction set that the kernels use here, as Highway calls it: "AVX3" is AVX-512.
+/// The instruction set that the kernels use here, as Highway calls it ("AVX3" is AVX-512), or "AVX-512 with VNNI".
 std::string_view kernel_instruction_set();
 
 }  // namespace torpor
