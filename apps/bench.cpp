@@ -217,7 +217,7 @@ int bench(std::span<const std::string> arguments) {
   if (longest > model->config().context_length)
     throw UsageError("expected --context and --tokens up to the model's context of {} together, got {}",
                      model->config().context_length, longest);
-  std::optional<SparsityPlan> plan;
+  std::optional<PlanInFolder> plan;
   if (options.shape.empty() && options.plan.empty()) options.plan = packed_plan(options.model.model);
   if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);
   Skipping skipping;

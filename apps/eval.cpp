@@ -7,6 +7,7 @@
 #include "apps/load.h"
 #include "apps/options.h"
 #include "apps/result.h"
+#include "apps/skipping.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
 #include "core/base/error.h"
@@ -26,6 +27,7 @@ constexpr std::size_t kWindowsAtOnce = 64;  // held in memory; also how often a 
 struct EvalOptions {
   ModelOptions model;
   fs::path text, plan;
+  bool stats = false;
   std::int64_t window = 0, max_tokens = 0;
 };
 
@@ -38,11 +40,11 @@ struct Measured {
 /// Runs windows dense and, with a mask, masked, as they come: memory does not depend on the length of the text.
 class Evaluator {
  public:
-  Evaluator(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window, RuleMask* mask,
+  Evaluator(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window, std::shared_ptr<SparseFfn> mask,
             std::int64_t total, bool in_tokens, bool show_progress)
       : session_(evaluation_session(model, pool, window)),
         pool_(pool),
-        mask_(mask),
+        mask_(std::move(mask)),
         in_tokens_(in_tokens),
         progress_("evaluating", total, in_tokens ? "tokens" : "bytes", show_progress) {
     if (mask_ != nullptr) measured_.masked.emplace();
@@ -56,22 +58,23 @@ class Evaluator {
   Measured finish() {
     flush();
     measured_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    if (mask_ != nullptr) measured_.density = mask_->density();
+    if (mask_ != nullptr) measured_.density = mask_->masked_density();
     return std::move(measured_);
   }
 
  private:
   void flush() {
     if (waiting_.empty()) return;
-    session_.set_ffn_hook({});
+    session_.set_sparse_ffn(nullptr);
     append(measured_.dense, evaluate(session_, pool_, waiting_));
     if (mask_ != nullptr) {
-      session_.set_ffn_hook(mask_->hook());
+      session_.set_sparse_ffn(mask_);
       append(*measured_.masked, evaluate(session_, pool_, waiting_));
     }
     waiting_.clear();
     progress_.update(in_tokens_ ? measured_.dense.tokens() : measured_.dense.bytes(),
-                     fmt::format("perplexity {}", format_number(measured_.dense.perplexity())));
+                     fmt::format("perplexity {}{}", format_number(measured_.dense.perplexity()),
+                                 mask_ != nullptr ? "; " + live_text(*mask_, session_.model()) : std::string()));
   }
 
   static void append(Evaluation& all, const Evaluation& some) {
@@ -80,7 +83,7 @@ class Evaluator {
 
   Session session_;
   ThreadPool& pool_;
-  RuleMask* mask_;
+  std::shared_ptr<SparseFfn> mask_;
   bool in_tokens_;  // what progress counts, else bytes
   Progress progress_;
   Measured measured_;
@@ -116,7 +119,7 @@ Json to_json(const Evaluation& evaluation) {
 }
 
 Json to_json(const Measured& measured, const EvalOptions& options, const Model& model, const TextCorpus& corpus,
-             std::int64_t window, int threads) {
+             const Skipping& masks, std::int64_t window, int threads) {
   Json json = {{"model", options.model.model.string()},
                {"model_fingerprint", model.fingerprint()},
                {"text", corpus.source()},
@@ -133,6 +136,7 @@ Json to_json(const Measured& measured, const EvalOptions& options, const Model& 
     masked.update(to_json(*measured.masked));
     masked["perplexity_ratio"] = ratio.mean;
     masked["perplexity_ratio_ci95"] = bounds(ratio);
+    masked["layers"] = skipping_json(masks, model)["layers"];
     json["plan"] = std::move(masked);
   }
   json["threads"] = threads;
@@ -192,6 +196,7 @@ int eval(std::span<const std::string> arguments) {
       ->type_name("FILE")
       ->required();
   app.add_option("--plan", options.plan, "Also leave out what this plan of `torpor profile` says")->type_name("FILE");
+  app.add_flag("--stats", options.stats, "Tell the active neurons of each layer on standard error");
   add_integer_option(app, "--window", options.window, 2, INT32_MAX,
                      "Tokens that the model sees at once (512, or its context)");
   add_integer_option(app, "--max-tokens", options.max_tokens, 1, INT64_MAX / 2,
@@ -208,9 +213,14 @@ int eval(std::span<const std::string> arguments) {
     throw UsageError("--window: expected at most the model's context of {} tokens, found {}", context, options.window);
   const std::int64_t window = options.window > 0 ? options.window : std::min<std::int64_t>(512, context);
   ThreadPool pool(common.threads);
-  const std::unique_ptr<RuleMask> mask = options.plan.empty() ? nullptr : load_plan_for(*model, options.plan, pool);
+  std::optional<PlanInFolder> plan;
+  Skipping masks;  // all neurons are computed: what is measured does not depend on this machine
+  if (!options.plan.empty()) {
+    plan = read_plan_for(*model, options.plan);
+    masks = prepare_skipping(model, &*plan, Skip::never, pool);
+  }
 
-  Evaluator evaluator(model, pool, window, mask.get(), options.max_tokens > 0 ? options.max_tokens : corpus.bytes(),
+  Evaluator evaluator(model, pool, window, masks.ffn, options.max_tokens > 0 ? options.max_tokens : corpus.bytes(),
                       options.max_tokens > 0, !common.quiet);
   if (options.max_tokens > 0) {
     const std::int64_t count = std::max<std::int64_t>(2, options.max_tokens / window);
@@ -228,8 +238,12 @@ int eval(std::span<const std::string> arguments) {
 
   result.add_input({"model", options.model.model.string(), model->weight_bytes(), model->fingerprint()});
   result.add_input({"text", options.text.string(), corpus.bytes(), corpus.fingerprint()});
-  result.finish(to_json(measured, options, *model, corpus, window, pool.threads()), pool.threads());
+  result.finish(to_json(measured, options, *model, corpus, masks, window, pool.threads()), pool.threads());
   if (!common.json) print(for_people(measured, corpus, window));
+  if (options.stats && !common.quiet) {
+    flush_output();
+    note(masks.ffn ? layer_table(masks, *model) : "neurons   no plan was given: all are computed");
+  }
   return 0;
 }
 

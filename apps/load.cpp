@@ -6,6 +6,7 @@
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/tensor/gguf.h"
+#include "engine/models/neuron_layers.h"
 #include "engine/models/packed.h"
 
 namespace torpor::apps {
@@ -108,17 +109,17 @@ NumberFormat weight_type(const std::string& type) {
   throw UsageError("expected a --type of bf16, f32, q8 or q4, got \"{}\"", type);
 }
 
-SparsityPlan read_plan_for(const Model& model, const fs::path& path) {
-  SparsityPlan plan = read_plan(path);
-  if (const auto fits = plan_fits(plan, facts_of(model)); !fits) throw BadInput("{}: {}", path.string(), fits.reason());
+PlanInFolder read_plan_for(const Model& model, const fs::path& path) {
+  PlanInFolder plan{read_plan(path), path.has_parent_path() ? path.parent_path() : fs::path(".")};
+  if (const auto fits = plan_fits(plan.plan, facts_of(model)); !fits)
+    throw BadInput("{}: {}", path.string(), fits.reason());
   return plan;
 }
 
-std::unique_ptr<RuleMask> load_plan_for(const Model& model, const fs::path& path, ThreadPool& pool) {
-  std::vector<SelectionRule> rules;
-  const SparsityPlan plan = read_plan_for(model, path);
-  for (const PlanLayer& layer : plan.layers) rules.push_back(layer.rule);
-  return std::make_unique<RuleMask>(model, rules, pool);
+std::shared_ptr<SparseFfn> load_masks(const std::shared_ptr<const Model>& model, const fs::path& path,
+                                      ThreadPool& pool) {
+  const PlanInFolder plan = read_plan_for(*model, path);
+  return prepare_skipping(model, &plan, Skip::never, pool).ffn;
 }
 
 }  // namespace torpor::apps

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "core/text/tokenizer.h"
+#include "engine/decode/skipping.h"
 #include "engine/models/model.h"
-#include "engine/profile/evaluate.h"
 
 namespace torpor::apps {
 
@@ -46,8 +46,9 @@ std::filesystem::path packed_plan(const std::filesystem::path& model);
 NumberFormat weight_type(const std::string& type);
 
 /// A plan for this model. Throws BadInput: damaged, or made for another model (it says what differs).
-SparsityPlan read_plan_for(const Model& model, const std::filesystem::path& plan);
-/// Its rules as a mask.
-std::unique_ptr<RuleMask> load_plan_for(const Model& model, const std::filesystem::path& plan, ThreadPool& pool);
+PlanInFolder read_plan_for(const Model& model, const std::filesystem::path& plan);
+/// The same as what a session masks by: all neurons are computed, and what the plan leaves out is set to zero.
+std::shared_ptr<SparseFfn> load_masks(const std::shared_ptr<const Model>& model, const std::filesystem::path& plan,
+                                      ThreadPool& pool);
 
 }  // namespace torpor::apps

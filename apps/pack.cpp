@@ -1,12 +1,14 @@
 // torpor pack: a model as decoding reads it.
 #include <cmath>
 #include <optional>
+#include <set>
 
 #include "apps/load.h"
 #include "apps/options.h"
 #include "apps/result.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/report/numbers.h"
@@ -27,6 +29,14 @@ struct PackOptions {
   std::int64_t max_tokens = 32768;
 };
 
+/// The files of predictors that a plan names.
+std::set<std::string> predictor_files(const SparsityPlan& plan) {
+  std::set<std::string> files;
+  for (const PlanLayer& layer : plan.layers)
+    if (const Predictor* const rule = std::get_if<Predictor>(&layer.rule)) files.insert(rule->file);
+  return files;
+}
+
 /// How the packed model predicts a text beside its source.
 struct Check {
   Evaluation source, packed;
@@ -43,7 +53,7 @@ Check check_text(const std::shared_ptr<const Model>& source, const PackOptions& 
                                       std::max<std::int64_t>(2, options.max_tokens / window));
   if (windows.empty())
     throw BadInput("{}: expected a text of at least two tokens, found less than one window", corpus.source());
-  const auto mask = options.plan.empty() ? nullptr : load_plan_for(*packed, folder / "plan.json", pool);
+  const auto mask = options.plan.empty() ? nullptr : load_masks(packed, folder / "plan.json", pool);
   Session of_source = evaluation_session(source, pool, window), of_packed = evaluation_session(packed, pool, window);
   Check check;
   if (mask) check.planned.emplace();
@@ -54,10 +64,10 @@ Check check_text(const std::shared_ptr<const Model>& source, const PackOptions& 
   for (std::size_t i = 0; i < windows.size(); ++i) {
     const std::span one = std::span(windows).subspan(i, 1);
     append(check.source, evaluate(of_source, pool, one));
-    of_packed.set_ffn_hook({});
+    of_packed.set_sparse_ffn(nullptr);
     append(check.packed, evaluate(of_packed, pool, one));
     if (mask) {
-      of_packed.set_ffn_hook(mask->hook());
+      of_packed.set_sparse_ffn(mask);
       append(*check.planned, evaluate(of_packed, pool, one));
     }
     progress.update(static_cast<std::int64_t>(i) + 1);
@@ -164,7 +174,7 @@ int pack(std::span<const std::string> arguments) {
   if (!options.check.empty() && !fs::exists(options.check) && options.check != "-")
     throw BadInput("{}: expected a text to check with, found nothing there", options.check.string());
   const std::shared_ptr<const Model> model = Model::load(options.model.model, options.model.load());
-  std::optional<SparsityPlan> plan;
+  std::optional<PlanInFolder> plan;
   if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);
   Result result("pack", arguments, common);
   const fs::path& folder = result.folder();
@@ -181,8 +191,10 @@ int pack(std::span<const std::string> arguments) {
     result.add_input({"model", options.model.model.string(), model->weight_bytes(), model->fingerprint()});
   }
   if (plan) {
-    plan->model.fingerprint = report.fingerprint;
-    write_plan(*plan, folder / "plan.json");
+    plan->plan.model.fingerprint = report.fingerprint;
+    for (const std::string& file : predictor_files(plan->plan))
+      write_file_atomically(folder / file, read_file(plan->folder / file));
+    write_plan(plan->plan, folder / "plan.json");
   } else {
     std::error_code code;  // of an earlier packing: it would not fit
     fs::remove(folder / "plan.json", code);

@@ -12,6 +12,7 @@
 #include "apps/load.h"
 #include "apps/options.h"
 #include "apps/result.h"
+#include "apps/skipping.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
 #include "core/base/atomic_file.h"
@@ -76,8 +77,9 @@ std::vector<TokenId> start_tokens(const Tokenizer& tokenizer, const Model& model
   throw BadInput("{}: this model names no token that begins a text, so it needs a --prompt", model.path().string());
 }
 
+/// skipped: what the status line of --stats tells of, or null.
 Generated generate(Session& session, const Tokenizer& tokenizer, const std::vector<TokenId>& start,
-                   const RunOptions& options, bool stream) {
+                   const RunOptions& options, bool stream, const SparseFfn* skipped) {
   const ModelConfig& config = session.model().config();
   const std::int64_t room = session.context() - static_cast<std::int64_t>(start.size());
   if (room < 0)
@@ -105,8 +107,15 @@ Generated generate(Session& session, const Tokenizer& tokenizer, const std::vect
   std::span<const float> logits = session.forward(start);
   made.prefill_seconds = seconds_since(prefill_start);
 
+  StatusLine status(stream && options.stats);
   const auto decode_start = Clock::now();
   for (;;) {
+    status.update([&] {
+      const std::string neurons = skipped != nullptr ? live_text(*skipped, session.model()) : std::string();
+      return fmt::format("{} tokens, {} tokens/s{}{}", made.tokens,
+                         format_rate(per_second(made.tokens, seconds_since(decode_start))), neurons.empty() ? "" : "; ",
+                         neurons);
+    });
     if (interrupted()) throw Interrupted(fmt::format("interrupted after {} tokens", made.tokens));
     if (options.max_tokens > 0 && made.tokens == options.max_tokens) {
       made.stop_reason = "max_tokens";
@@ -139,35 +148,7 @@ Skip skip_of(const RunOptions& options) {
   return options.dense ? Skip::never : options.force ? Skip::always : Skip::where_it_pays;
 }
 
-/// What was skipped and what not, for machines; null where the model has nothing to skip and no plan was given.
-Json to_json(const Skipping& skipping, const Model& model) {
-  if (!skipping.ffn) return nullptr;
-  const SparseFfn& ffn = *skipping.ffn;
-  Json layers = Json::array();
-  for (std::size_t l = 0; l < ffn.counts().size(); ++l) {
-    const SparseLayerCount& count = ffn.counts()[l];
-    const auto tokens = static_cast<double>(count.tokens);
-    Json layer = {{"layer", l},
-                  {"skipped", ffn.skips(static_cast<int>(l))},
-                  {"reason", nullptr},
-                  {"density", nullptr},
-                  {"bytes_per_token", nullptr}};
-    if (count.tokens > 0) {
-      layer["density"] = static_cast<double>(count.active) / (tokens * model.config().d_ff);
-      layer["bytes_per_token"] = static_cast<double>(count.bytes) / tokens;
-    }
-    for (const DenseLayer& dense : skipping.dense)
-      if (dense.layer == static_cast<int>(l)) layer["reason"] = dense.reason;
-    layers.push_back(std::move(layer));
-  }
-  return {{"packed_bytes", ffn.weights().bytes()},
-          {"pack_seconds", ffn.weights().seconds()},
-          {"ffn_bytes_per_token", ffn.bytes_per_token()},
-          {"dense_ffn_bytes_per_token", ffn.dense_bytes_per_token()},
-          {"layers", std::move(layers)}};
-}
-
-/// The same for people.
+/// What was skipped and what not, for people.
 void tell_skipping(const Skipping& skipping, const Model& model) {
   if (!skipping.ffn) return note(fmt::format("neurons   all computed: {}", skipping.reason));
   const SparseFfn& ffn = *skipping.ffn;
@@ -177,25 +158,11 @@ void tell_skipping(const Skipping& skipping, const Model& model) {
     note(fmt::format("neurons   {} active; {} of {} of feed-forward weights read for a token",
                      format_share(ffn.density()), format_bytes(ffn.bytes_per_token()),
                      format_bytes(static_cast<double>(ffn.dense_bytes_per_token()))));
-    TextTable table({"layer", "active", "read for a token", ""});
-    for (std::size_t l = 0; l < ffn.counts().size(); ++l) {
-      const SparseLayerCount& count = ffn.counts()[l];
-      std::vector<std::string> row{std::to_string(l), "-", "-", ""};
-      if (count.tokens > 0) {
-        const auto tokens = static_cast<double>(count.tokens);
-        row[1] = format_share(static_cast<double>(count.active) / (tokens * model.config().d_ff));
-        row[2] = format_bytes(static_cast<double>(count.bytes) / tokens);
-      }
-      for (const DenseLayer& dense : skipping.dense)
-        if (dense.layer == static_cast<int>(l)) row[3] = "dense: " + dense.reason;
-      table.add(std::move(row));
-    }
-    std::string lines = table.text();
-    while (lines.ends_with('\n')) lines.pop_back();
-    note(lines);
+    note(layer_table(skipping, model));
   }
-  note(fmt::format("packing   {} arranged by neuron in {}", format_bytes(static_cast<double>(ffn.weights().bytes())),
-                   format_seconds(ffn.weights().seconds())));
+  if (const NeuronMajorWeights* const weights = ffn.weights())
+    note(fmt::format("packing   {} arranged by neuron in {}", format_bytes(static_cast<double>(weights->bytes())),
+                     format_seconds(weights->seconds())));
 }
 
 Json result_json(const Generated& made, const std::string& prompt, const RunOptions& options, const Model& model,
@@ -205,7 +172,7 @@ Json result_json(const Generated& made, const std::string& prompt, const RunOpti
           {"model_fingerprint", model.fingerprint()},
           {"plan", options.plan.empty() ? Json(nullptr) : Json(options.plan.string())},
           {"density", skipping.ffn && skipping.reason.empty() ? Json(skipping.ffn->density()) : Json(nullptr)},
-          {"skipping", to_json(skipping, model)},
+          {"skipping", skipping_json(skipping, model)},
           {"dense_reason", skipping.reason.empty() ? Json(nullptr) : Json(skipping.reason)},
           {"prompt", prompt},
           {"text", made.text},
@@ -286,7 +253,7 @@ int run(std::span<const std::string> arguments) {
   const std::string given = prompt_of(options);
   ThreadPool pool(common.threads);
   Session session(model, pool);
-  std::optional<SparsityPlan> plan;
+  std::optional<PlanInFolder> plan;
   if (options.plan.empty() && !options.no_plan) options.plan = packed_plan(options.model.model);
   if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);
   Skipping skipping;
@@ -298,7 +265,8 @@ int run(std::span<const std::string> arguments) {
   }
   session.set_sparse_ffn(skipping.ffn);
 
-  const Generated made = generate(session, *tokenizer, start_tokens(*tokenizer, *model, given), options, !common.json);
+  const Generated made = generate(session, *tokenizer, start_tokens(*tokenizer, *model, given), options, !common.json,
+                                  skipping.ffn.get());
   if (!common.json && isatty(STDOUT_FILENO) != 0 && !made.text.ends_with('\n')) print("\n");
   if (options.stats && !common.quiet) {
     note(fmt::format("prompt    {} tokens in {}, {} tokens/s", made.prompt_tokens, format_seconds(made.prefill_seconds),

@@ -1,5 +1,6 @@
 #include "apps/terminal.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,6 +64,35 @@ void flush_output() {
 void note(std::string_view line) {
   const std::string text = std::string(line) + "\n";
   std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+StatusLine::StatusLine(bool enabled) {
+  const char* const terminal = std::getenv("TERM");
+  winsize size{};
+  if (!enabled || isatty(STDOUT_FILENO) == 0 || isatty(STDERR_FILENO) == 0 || terminal == nullptr ||
+      std::string_view(terminal) == "dumb" || ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 4)
+    return;
+  enabled_ = true;
+  rows_ = size.ws_row;
+  columns_ = size.ws_col;
+  // A free line below the cursor; what scrolls are the lines above the last one.
+  std::fputs(fmt::format("\n\x1b[A\x1b" "7\x1b[1;{}r\x1b" "8", rows_ - 1).c_str(), stderr);
+}
+
+StatusLine::~StatusLine() {
+  if (enabled_) std::fputs(fmt::format("\x1b" "7\x1b[r\x1b[{};1H\x1b[K\x1b" "8", rows_).c_str(), stderr);
+}
+
+bool StatusLine::due() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!enabled_ || now - drawn_ < std::chrono::milliseconds(100)) return false;
+  drawn_ = now;
+  return true;
+}
+
+void StatusLine::draw(const std::string& text) {
+  const std::string shown = cut(text, static_cast<std::size_t>(columns_ - 1));
+  std::fputs(fmt::format("\x1b" "7\x1b[{};1H\x1b[K\x1b[2m{}\x1b[0m\x1b" "8", rows_, shown).c_str(), stderr);
 }
 
 std::string bold(std::string_view text) {

@@ -1,6 +1,7 @@
 // Writing for people: standard output with its errors noticed, aligned columns, quiet colour.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <stdexcept>
 #include <string>
@@ -23,6 +24,30 @@ void flush_output();
 
 /// One line on standard error.
 void note(std::string_view line);
+
+/// A line at the bottom of the terminal that is redrawn while text scrolls above it. Nothing where standard output or
+/// standard error is no terminal.
+class StatusLine {
+ public:
+  explicit StatusLine(bool enabled);
+  ~StatusLine();  // gives the line back
+  StatusLine(const StatusLine&) = delete;
+  StatusLine& operator=(const StatusLine&) = delete;
+
+  /// At most ten times a second; text() is called only when it will be drawn.
+  template <typename Text>
+  void update(const Text& text) {
+    if (due()) draw(text());
+  }
+
+ private:
+  bool due();
+  void draw(const std::string& text);
+
+  bool enabled_ = false;
+  int rows_ = 0, columns_ = 0;
+  std::chrono::steady_clock::time_point drawn_;
+};
 
 /// Emphasis for standard output: only on a terminal, and never with NO_COLOR or TERM=dumb.
 std::string bold(std::string_view text);

@@ -41,7 +41,7 @@ std::string describe(const SelectionRule& rule) {
                              },
                              [](const TopK& r) { return fmt::format("the {} largest |a|", r.k); },
                              [](const StatisticalTopK& r) { return fmt::format("about {} largest |a|", r.k); },
-                             [](const Predictor& r) { return fmt::format("predictor {}", r.file); }},
+                             [](const Predictor& r) { return fmt::format("{} predicts a logit > {:.4g}", r.file, r.threshold); }},
                     rule);
 }
 
@@ -56,7 +56,10 @@ Json to_json(const SelectionRule& rule) {
                  json["sparsity"] = shortest(r.sparsity);
                },
                [&](const TopK& r) { json["k"] = r.k; }, [&](const StatisticalTopK& r) { json["k"] = r.k; },
-               [&](const Predictor& r) { json["file"] = r.file; }},
+               [&](const Predictor& r) {
+                 json["file"] = r.file;
+                 json["threshold"] = shortest(r.threshold);
+               }},
       rule);
   return json;
 }
@@ -99,8 +102,15 @@ SelectionRule rule_from_json(const Json& json, int neurons, const std::string& w
     return StatisticalTopK{k};
   }
   if (type == "predictor") {
-    only({"file"});
-    return Predictor{reader.string("file")};
+    only({"file", "threshold"});
+    Predictor rule{reader.string("file")};
+    if (json.contains("threshold")) {
+      const double x = reader.number("threshold");
+      if (!(std::abs(x) <= kMax))
+        throw BadInput("{}: expected a finite \"threshold\", found {}", where, x);
+      rule.threshold = static_cast<float>(x);
+    }
+    return rule;
   }
   throw BadInput(
       "{}: unknown rule type \"{}\"; this version knows exact_zeros, output_threshold, activation_threshold, "
@@ -133,8 +143,8 @@ RowSelector::RowSelector(const SelectionRule& rule, const NeuronLayer& layer) : 
                       [&](const StatisticalTopK& r) { set_k(r.k, false); },
                       [&](const Predictor& r) {
                         throw BadInput(
-                            "layer {}: the plan wants the predictor \"{}\", and this version cannot run predictors; "
-                            "make a plan with `torpor profile`",
+                            "layer {}: the predictor \"{}\" looks at the input of the layer and cannot mask its "
+                            "activations. `torpor run --plan` and `torpor eval --plan` run it",
                             layer.index, r.file);
                       }},
              rule);
@@ -148,7 +158,8 @@ void RowSelector::check(std::size_t size) const {
 // The magnitude that must be exceeded (StatisticalTopK), or that is certainly active when exceeded (TopK: the k-th
 // largest).
 float RowSelector::row_threshold(std::span<const float> a) const {
-  std::vector<float> magnitude(a.size());
+  thread_local std::vector<float> magnitude;  // kept, so that a token of decoding allocates nothing
+  magnitude.resize(a.size());
   for (std::size_t i = 0; i < a.size(); ++i) magnitude[i] = std::fabs(a[i]);
   if (!exact_k_) {
     const double threshold = statistical_threshold(magnitude, k_);
@@ -195,6 +206,17 @@ NeuronMask RowSelector::select(std::span<const float> a) const {
 std::int64_t RowSelector::keep_active(std::span<float> a) const {
   check(a.size());
   if (!cuts_.empty() || neurons_ == 0) return detail::zero_below(a.data(), cuts_.data(), neurons_);
+  if (!exact_k_) {
+    const float threshold = row_threshold(a);
+    std::int64_t active = 0;
+    for (float& x : a) {
+      if (std::fabs(x) > threshold)
+        ++active;
+      else
+        x = 0;
+    }
+    return active;
+  }
   const NeuronMask mask = select(a);
   for (int i = 0; i < neurons_; ++i)
     if (!mask.test(i)) a[static_cast<std::size_t>(i)] = 0;

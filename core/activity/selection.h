@@ -41,8 +41,9 @@ struct StatisticalTopK {  // active: |a_i| > mean + z(1 - k/n) std of the |a_i| 
   int k = 1;
   bool operator==(const StatisticalTopK&) const = default;
 };
-struct Predictor {  // active: what a small network says before the layer runs. Named in plans, not yet available.
-  std::string file;
+struct Predictor {  // active: logit_i > threshold, the logits made by a small network before the layer runs
+  std::string file;  // beside the plan; engine/decode/predictor.h says what it holds
+  float threshold = 0;
   bool operator==(const Predictor&) const = default;
 };
 
@@ -63,7 +64,8 @@ SelectionRule rule_from_json(const Json& json, int neurons, const std::string& w
 class RowSelector {
  public:
   /// Needs layer.neurons and, for OutputThreshold, layer.outgoing_norms. Throws InvalidArgument for a rule that does
-  /// not fit the layer, BadInput for Predictor (named, but this version cannot run one).
+  /// not fit the layer, BadInput for Predictor, which looks at the layer's input and not at its activations
+  /// (SparseFfn runs it).
   RowSelector(const SelectionRule& rule, const NeuronLayer& layer);
 
   /// a: [neurons], finite. The mask is resized if needed.

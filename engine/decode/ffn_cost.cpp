@@ -23,8 +23,9 @@ double median(std::vector<double>& values) {
 
 class Layers {
  public:
-  Layers(const Model& model, const NeuronMajorWeights& weights, ThreadPool& pool)
-      : model_(model), weights_(weights), pool_(pool), config_(model.config()) {
+  Layers(const Model& model, const NeuronMajorWeights& weights, ThreadPool& pool, const LayerPredictors* predictors)
+      : model_(model), weights_(weights), pool_(pool), predictors_(predictors), config_(model.config()) {
+    if (predictors != nullptr) hidden_.resize(static_cast<std::size_t>(predictors->largest_rank()));
     const auto neurons = static_cast<std::size_t>(config_.d_ff), width = static_cast<std::size_t>(config_.d_model);
     x_.resize(width);
     out_.resize(width);
@@ -55,12 +56,21 @@ class Layers {
     index_.clear();
     for (std::int32_t i = 0; i < config_.d_ff; ++i)
       if (random_.uniform() < density) index_.push_back(i);
+    const WeightMatrix& first = config_.gated ? rows.gate : rows.up;
+    const WeightMatrix multiplier = config_.gated ? rows.up : WeightMatrix{};
+    if (const LayerPredictor* const predictor = predictors_ == nullptr ? nullptr : predictors_->find(static_cast<int>(layer)))
+      return time([&] {
+        predictor->predict(x_.data(), 1, hidden_.data(), gates_.data(), pool_);
+        std::fill_n(ups_.begin(), index_.size(), 1.0F);
+        sparse_ffn({.multiplier = multiplier, .multiplier_bias = {}, .down = rows.down, .gate = first,
+                    .gate_bias = {}, .activation = Activation::silu, .activation_threshold = 0},  // never 0
+                   index_, ups_.data(), x_.data(), out_.data(), scratch_, pool_);
+      });
     return time([&] {
-      linear(config_.gated ? rows.gate : rows.up, x_.data(), 1, {}, gates_.data(), pool_);
+      linear(first, x_.data(), 1, {}, gates_.data(), pool_);
       activate(config_.activation, gates_.data(), config_.d_ff);
       std::fill_n(ups_.begin(), index_.size(), 1.0F);
-      sparse_ffn({config_.gated ? rows.up : WeightMatrix{}, {}, rows.down}, index_, ups_.data(), x_.data(), out_.data(),
-                 scratch_, pool_);
+      sparse_ffn({multiplier, {}, rows.down}, index_, ups_.data(), x_.data(), out_.data(), scratch_, pool_);
     });
   }
 
@@ -75,8 +85,9 @@ class Layers {
   const Model& model_;
   const NeuronMajorWeights& weights_;
   ThreadPool& pool_;
+  const LayerPredictors* predictors_;
   const ModelConfig& config_;
-  std::vector<float> x_, out_, gates_, ups_;
+  std::vector<float> x_, out_, gates_, ups_, hidden_;
   std::vector<std::int32_t> index_;
   SparseScratch scratch_;
   Random random_{2};
@@ -84,8 +95,9 @@ class Layers {
 
 }  // namespace
 
-FfnCost measure_ffn_cost(const Model& model, const NeuronMajorWeights& weights, ThreadPool& pool) {
-  Layers layers(model, weights, pool);
+FfnCost measure_ffn_cost(const Model& model, const NeuronMajorWeights& weights, ThreadPool& pool,
+                         const LayerPredictors* predictors) {
+  Layers layers(model, weights, pool, predictors);
   std::vector<double> dense, low, high;
   const auto start = Clock::now();
   for (int round = 0; round < kMaxRounds; ++round) {

@@ -6,6 +6,7 @@
 
 #include "core/base/thread_pool.h"
 #include "engine/decode/neuron_major.h"
+#include "engine/decode/predictor.h"
 
 namespace torpor {
 
@@ -22,6 +23,8 @@ struct FfnCost {
 
 /// Takes about a tenth of a second: the medians of several layers in turn, with active neurons drawn anew each time.
 /// The model must have been read before: pages that come from the disk would be measured too.
-FfnCost measure_ffn_cost(const Model& model, const NeuronMajorWeights& weights, ThreadPool& pool);
+/// predictors: null where none are used; layers that have one are measured with it, and one cost stands for all layers.
+FfnCost measure_ffn_cost(const Model& model, const NeuronMajorWeights& weights, ThreadPool& pool,
+                         const LayerPredictors* predictors = nullptr);
 
 }  // namespace torpor

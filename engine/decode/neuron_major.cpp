@@ -22,18 +22,24 @@ NumberFormat down_format(const FfnWeights& ffn) {
   return ffn.down_rows.empty() ? row_format(ffn.down.format) : ffn.down_rows.format;
 }
 
-/// What a neuron takes: of a gated layer its row of up and then that of down, else that of down alone.
+/// What a neuron takes: of a gated layer its row of up and then that of down, else that of down alone; of a predicted
+/// layer its rows of gate, up and down.
 struct Record {
   std::int64_t stride;
-  std::int64_t up_bytes;
+  std::int64_t gate_bytes, up_bytes;
 };
 
-Record record_of(const Model& model, const FfnWeights& ffn) {
+Record record_of(const Model& model, const FfnWeights& ffn, bool predicted) {
   constexpr std::int64_t kLine = 64;
   const auto down = static_cast<std::int64_t>(bytes_of(down_format(ffn), model.config().d_model));
-  if (ffn.gate.empty()) return {down, 0};
-  const std::int64_t up = ffn.up.row_bytes();
-  return {(up + down + kLine - 1) / kLine * kLine, up};
+  if (ffn.gate.empty() && !predicted) return {down, 0, 0};
+  const std::int64_t gate = predicted && !ffn.gate.empty() ? ffn.gate.row_bytes() : 0, up = ffn.up.row_bytes();
+  return {(gate + up + down + kLine - 1) / kLine * kLine, gate, up};
+}
+
+/// Whether the rows of down are used where a packed model has them.
+bool used_as_is(const FfnWeights& ffn, bool predicted) {
+  return ffn.gate.empty() && !ffn.down_rows.empty() && !predicted;
 }
 
 /// Column i of w at rows + i * stride, for the columns [begin, end), through f32: exact where the format stays. begin:
@@ -60,20 +66,25 @@ void copy_rows(const WeightMatrix& w, std::byte* to, std::int64_t stride, Thread
 
 }  // namespace
 
-std::int64_t NeuronMajorWeights::bytes_needed(const Model& model) {
+std::int64_t NeuronMajorWeights::bytes_needed(const Model& model, const std::vector<bool>& predicted) {
   std::int64_t bytes = 0;
-  for (const LayerWeights& layer : model.layers()) {
-    const FfnWeights& ffn = layer.ffn;
-    if (ffn.gate.empty() && !ffn.down_rows.empty()) continue;  // used as it is
+  for (std::size_t l = 0; l < model.layers().size(); ++l) {
+    const FfnWeights& ffn = model.layers()[l].ffn;
+    const bool whole = !predicted.empty() && predicted[l];
+    if (used_as_is(ffn, whole)) continue;
     const NumberFormat format = down_format(ffn);
     if (traits(format).quantised && model.config().d_model % traits(format).block_values != 0) continue;  // refused
-    bytes += record_of(model, ffn).stride * model.config().d_ff;
+    bytes += record_of(model, ffn, whole).stride * model.config().d_ff;
   }
   return bytes;
 }
 
 std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::shared_ptr<const Model>& model,
-                                                                   ThreadPool& pool, const Progress& progress) {
+                                                                   ThreadPool& pool, const Progress& progress,
+                                                                   const std::vector<bool>& predicted) {
+  if (!predicted.empty() && predicted.size() != model->layers().size())
+    throw InvalidArgument("[NeuronMajorWeights] expected predicted of {} layers, got {}", model->layers().size(),
+                          predicted.size());
   const auto start = std::chrono::steady_clock::now();
   std::shared_ptr<NeuronMajorWeights> packed(new NeuronMajorWeights);
   packed->model_ = model;
@@ -96,18 +107,21 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
           model->config().d_model);
     NeuronMajorLayer by_neuron{ffn.gate, ffn.up, {format, nullptr, model->config().d_ff, model->config().d_model}};
     WeightMatrix& down = by_neuron.down;
-    if (ffn.gate.empty() && turned) {
+    const bool whole = !predicted.empty() && predicted[packed->layers_.size()];
+    if (used_as_is(ffn, whole)) {
       down = ffn.down_rows;
     } else {
-      const Record record = record_of(*model, ffn);
-      const std::int64_t stride = record.stride, up_bytes = record.up_bytes;
+      const Record record = record_of(*model, ffn, whole);
+      const std::int64_t stride = record.stride, gate_bytes = record.gate_bytes, up_bytes = record.up_bytes;
       std::byte* const rows =
           allocate(stride * down.out, up_bytes == 0 ? "the down projections" : "up and down projections");
-      if (up_bytes > 0) {
-        copy_rows(ffn.up, rows, stride, pool);
-        by_neuron.up = {ffn.up.format, rows, ffn.up.out, ffn.up.in, stride};
-      }
-      std::byte* const down_rows = rows + up_bytes;
+      const auto copy = [&](const WeightMatrix& from, std::byte* to, WeightMatrix& result) {
+        copy_rows(from, to, stride, pool);
+        result = {from.format, to, from.out, from.in, stride};
+      };
+      if (gate_bytes > 0) copy(ffn.gate, rows, by_neuron.gate);
+      if (up_bytes > 0) copy(ffn.up, rows + gate_bytes, by_neuron.up);
+      std::byte* const down_rows = rows + gate_bytes + up_bytes;
       down.data = down_rows;
       down.stride = stride;
       if (turned)

@@ -319,7 +319,7 @@ struct Session::State {
       spark_neurons(weights, in);
     else
       dense_neurons(weights, in);
-    if (sparse) sparse->mask(layer, neurons.data(), rows, pool);
+    if (sparse) sparse->mask(layer, in, neurons.data(), rows, pool);
     if (hook) {
       const auto from = static_cast<std::size_t>(first), count = static_cast<std::size_t>(rows);
       hook({.layer = layer,

@@ -18,7 +18,7 @@ double expected_density(const ModelConfig& config, const SparsityPlan* plan, std
 
 }  // namespace
 
-Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const SparsityPlan* plan, Skip skip,
+Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const PlanInFolder* plan, Skip skip,
                           ThreadPool& pool, const NeuronMajorWeights::Progress& progress) {
   const ModelConfig& config = model->config();
   Skipping result;
@@ -26,8 +26,22 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const Spars
     result.reason = skip == Skip::never ? "all neurons were asked for" : why_not_skippable(config);
     if (!result.reason.empty()) return result;
   }
+  std::vector<SelectionRule> rules;
+  std::vector<bool> predicted;
+  if (plan != nullptr)
+    for (const PlanLayer& layer : plan->plan.layers) {
+      rules.push_back(layer.rule);
+      predicted.push_back(std::holds_alternative<Predictor>(layer.rule));
+    }
+  const auto predictors = plan != nullptr ? LayerPredictors::load(rules, plan->folder, config) : nullptr;
+  if (skip == Skip::never) {  // masked alone
+    result.ffn = std::make_shared<SparseFfn>(model, nullptr, rules, predictors);
+    result.reason = "all neurons were asked for";
+    for (int l = 0; l < config.n_layers; ++l) result.dense.push_back({l, result.reason});
+    return result;
+  }
   // Before anything is taken: a machine that swaps is slower than one that computes.
-  const std::int64_t needed = NeuronMajorWeights::bytes_needed(*model), available = available_memory_bytes();
+  const std::int64_t needed = NeuronMajorWeights::bytes_needed(*model, predicted), available = available_memory_bytes();
   if (available > 0 && needed > available) {
     const std::string shortage = fmt::format(
         "arranging the weights by neuron needs {} MB of memory, {} MB are available", needed >> 20, available >> 20);
@@ -37,20 +51,15 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const Spars
     result.reason = shortage;
     return result;
   }
-  std::vector<SelectionRule> rules;
-  if (plan != nullptr)
-    for (const PlanLayer& layer : plan->layers) rules.push_back(layer.rule);
-  const auto weights = NeuronMajorWeights::pack(model, pool, progress);
-  result.ffn = std::make_shared<SparseFfn>(model, weights, rules);
-  if (skip == Skip::where_it_pays) result.cost = measure_ffn_cost(*model, *weights, pool);
+  const auto weights = NeuronMajorWeights::pack(model, pool, progress, predicted);
+  result.ffn = std::make_shared<SparseFfn>(model, weights, rules, predictors);
+  if (skip == Skip::where_it_pays) result.cost = measure_ffn_cost(*model, *weights, pool, predictors.get());
   if (result.cost) result.ffn->set_density_limit(result.cost->break_even());
   for (int l = 0; l < config.n_layers; ++l) {
     const auto at = static_cast<std::size_t>(l);
-    const double density = expected_density(config, plan, at);
+    const double density = expected_density(config, plan != nullptr ? &plan->plan : nullptr, at);
     std::string reason;
-    if (skip == Skip::never) {
-      reason = "all neurons were asked for";
-    } else if (skip == Skip::where_it_pays && result.cost->sparse(density) > result.cost->dense) {
+    if (skip == Skip::where_it_pays && result.cost->sparse(density) > result.cost->dense) {
       const double limit = result.cost->break_even();
       reason = limit <= 0
                    ? fmt::format("skipping takes longer here, {:.0f} us with no neuron active against {:.0f} us dense",

@@ -2,6 +2,7 @@
 // leaves at zero; layer by layer, where that pays on this machine.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,9 +32,16 @@ struct Skipping {
   std::optional<FfnCost> cost;     // measured with where_it_pays
 };
 
+/// A plan and the folder where it lies, and with it the files that it names.
+struct PlanInFolder {
+  SparsityPlan plan;
+  std::filesystem::path folder;
+};
+
 /// plan: null for what the model itself leaves at zero; must fit the model (plan_fits). Arranges the weights by neuron
-/// first (neuron_major.h) unless nothing will be skipped. Throws as NeuronMajorWeights and SparseFfn do.
-Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const SparsityPlan* plan, Skip skip,
+/// first (neuron_major.h) unless nothing will be skipped. Throws as LayerPredictors, NeuronMajorWeights and SparseFfn
+/// do.
+Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const PlanInFolder* plan, Skip skip,
                           ThreadPool& pool, const NeuronMajorWeights::Progress& progress = {});
 
 }  // namespace torpor

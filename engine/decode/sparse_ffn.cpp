@@ -16,6 +16,13 @@ bool has_exact_zeros(const ModelConfig& config) {
          config.activation_threshold > 0 || config.spark.ffn();
 }
 
+/// f of projections, of which those below FATReLU's threshold count as 0.
+void activate_projections(const ModelConfig& config, float* values, std::int64_t count) {
+  if (config.activation_threshold > 0)
+    for (std::int64_t i = 0; i < count; ++i) values[i] = values[i] >= config.activation_threshold ? values[i] : 0.F;
+  activate(config.activation, values, count);
+}
+
 std::int64_t layer_bytes(const FfnWeights& ffn) {
   return ffn.gate.bytes() + ffn.up.bytes() + ffn.stored_down().bytes();
 }
@@ -29,10 +36,10 @@ std::string why_not_skippable(const ModelConfig& config) {
 }
 
 SparseFfn::SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const NeuronMajorWeights> weights,
-                     std::span<const SelectionRule> rules)
-    : model_(std::move(model)), weights_(std::move(weights)) {
+                     std::span<const SelectionRule> rules, std::shared_ptr<const LayerPredictors> predictors)
+    : model_(std::move(model)), weights_(std::move(weights)), predictors_(std::move(predictors)) {
   const ModelConfig& config = model_->config();
-  if (weights_->layers().size() != model_->layers().size())
+  if (weights_ && weights_->layers().size() != model_->layers().size())
     throw InvalidArgument("[SparseFfn] expected weights of {} layers, got {}", model_->layers().size(),
                           weights_->layers().size());
   if (rules.empty() && !has_exact_zeros(config))
@@ -42,16 +49,26 @@ SparseFfn::SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const N
       throw InvalidArgument("[SparseFfn] expected a rule for each of {} layers, got {}", model_->layers().size(),
                             rules.size());
     for (std::size_t l = 0; l < rules.size(); ++l) {
+      if (const Predictor* const rule = std::get_if<Predictor>(&rules[l])) {
+        if (!predictors_)
+          throw BadInput("layer {}: the plan wants the predictor \"{}\", and none was loaded", l, rule->file);
+        static_cast<void>(predictors_->layer(static_cast<int>(l)));
+        selectors_.emplace_back(std::nullopt);
+        continue;
+      }
       NeuronLayer layer;
       layer.neurons = config.d_ff;
       layer.width = config.d_model;
       // Norms of all rows take a second for a large model: only where the rule needs them.
       if (std::holds_alternative<OutputThreshold>(rules[l])) layer = neuron_layer(*model_, static_cast<int>(l), false);
-      selectors_.emplace_back(rules[l], layer);
+      selectors_.emplace_back(RowSelector(rules[l], layer));
     }
   }
+  rules_.assign(rules.begin(), rules.end());
+  rules_.resize(model_->layers().size());
   counts_.resize(model_->layers().size());
-  skips_.assign(model_->layers().size(), true);
+  masked_.resize(counts_.size());
+  skips_.assign(model_->layers().size(), weights_ != nullptr);
   reserve(1);
   index_.resize(static_cast<std::size_t>(config.d_ff));
 }
@@ -61,8 +78,22 @@ bool SparseFfn::skips(int layer, std::int64_t tokens) const {
   return tokens == 1 || layer_bytes(model_->layers()[static_cast<std::size_t>(layer)].ffn) >= together_from_;
 }
 
+void SparseFfn::set_skips(int layer, bool skips) {
+  if (skips && !weights_) throw InvalidArgument("[SparseFfn::set_skips] expected weights by neuron, got none");
+  skips_[static_cast<std::size_t>(layer)] = skips;
+}
+
+void SparseFfn::reset_counts() {
+  counts_.assign(counts_.size(), {});
+  masked_.assign(masked_.size(), {});
+}
+
 void SparseFfn::reserve(std::int64_t tokens) {
   const auto size = static_cast<std::size_t>(tokens * model_->config().d_ff);
+  if (predictors_) {
+    const auto hidden = static_cast<std::size_t>(tokens * predictors_->largest_rank());
+    if (hidden_.size() < hidden) hidden_.resize(hidden);
+  }
   if (values_.size() >= size) return;
   values_.resize(size);
   packed_.resize(size);
@@ -106,6 +137,41 @@ std::int64_t SparseFfn::spark_values(const NeuronMajorLayer& rows, const float* 
   return 0;
 }
 
+/// The neurons that the predictor names: of one token index_ and packed_, all 1, as list_union() leaves them; of several
+/// values_, 1 or 0. Returns how many one token has.
+std::int64_t SparseFfn::predict(const LayerPredictor& predictor, float threshold, const float* in, std::int64_t tokens,
+                                ThreadPool& pool) {
+  const std::int64_t d_ff = model_->config().d_ff;
+  predictor.predict(in, tokens, hidden_.data(), values_.data(), pool);
+  if (tokens == 1) {
+    const std::int64_t active = list_above(values_.data(), d_ff, threshold, index_.data());
+    std::fill_n(packed_.begin(), active, 1.0F);
+    return active;
+  }
+  for (std::int64_t i = 0; i < tokens * d_ff; ++i) {
+    float& v = values_[static_cast<std::size_t>(i)];
+    v = v > threshold ? 1.0F : 0.0F;
+  }
+  return 0;
+}
+
+/// Sets what the layer's rule leaves out to 0 in values_.
+void SparseFfn::keep(std::size_t layer, std::int64_t tokens) {
+  const std::int64_t d_ff = model_->config().d_ff;
+  const TopK* const largest = std::get_if<TopK>(&rules_[layer]);
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    float* const values = values_.data() + t * d_ff;
+    if (largest == nullptr) {
+      selectors_[layer]->keep_active({values, static_cast<std::size_t>(d_ff)});
+      continue;
+    }
+    const std::int64_t kept = top_k(values, d_ff, largest->k, index_.data(), packed_.data());
+    std::fill_n(values, d_ff, 0.0F);
+    for (std::int64_t k = 0; k < kept; ++k)
+      values[index_[static_cast<std::size_t>(k)]] = packed_[static_cast<std::size_t>(k)];
+  }
+}
+
 /// values_ = f(gate . x), or f(up . x) of an ungated layer.
 void SparseFfn::gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
                             ThreadPool& pool) {
@@ -114,13 +180,7 @@ void SparseFfn::gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows,
     linear(rows.gate, in, tokens, ffn.gate_bias, values_.data(), pool);
   else
     linear(rows.up, in, tokens, ffn.up_bias, values_.data(), pool);
-  const std::int64_t count = tokens * config.d_ff;
-  if (config.activation_threshold > 0)
-    for (std::int64_t i = 0; i < count; ++i) {
-      float& v = values_[static_cast<std::size_t>(i)];
-      v = v >= config.activation_threshold ? v : 0.F;
-    }
-  activate(config.activation, values_.data(), count);
+  activate_projections(config, values_.data(), tokens * config.d_ff);
 }
 
 /// index_ = the neurons that some token uses, packed_ = the tokens' values of them, [tokens, returned].
@@ -165,7 +225,23 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
   NeuronRows read{.multiplier = {}, .multiplier_bias = {}, .down = rows.down};
   const float* x = in;
   std::int64_t listed;
-  if (config.spark.ffn()) {
+  if (const Predictor* const rule = predictor_of(l)) {
+    const LayerPredictor& predictor = predictors_->layer(layer);
+    listed = predict(predictor, rule->threshold, in, tokens, pool);
+    read.gate = config.gated ? rows.gate : rows.up;
+    read.gate_bias = config.gated ? ffn.gate_bias : ffn.up_bias;
+    read.activation = config.activation;
+    read.activation_threshold = config.activation_threshold;
+    if (config.gated) {
+      read.multiplier = rows.up;
+      read.multiplier_bias = ffn.up_bias;
+    }
+    count.bytes += predictor.bytes();
+    if (tokens == 1)
+      count.active += listed;
+    else
+      listed = list_union(tokens, count);
+  } else if (config.spark.ffn()) {
     listed = spark_values(rows, in, tokens, pool);
     read.multiplier = rows.up;
     x = tokens > 1 && config.spark.ffn_predictor > 0 ? rest_.data() : in + config.spark.ffn_predictor;
@@ -196,15 +272,20 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
         count.bytes += open * rows.up.row_bytes();
       }
     }
-    if (!selectors_.empty())
-      for (std::int64_t t = 0; t < tokens; ++t)
-        selectors_[l].keep_active({values_.data() + t * d_ff, static_cast<std::size_t>(d_ff)});
+    if (!selectors_.empty()) keep(l, tokens);
     listed = list_union(tokens, count);
   }
   count.calls += 1;
   count.united += listed;
   const auto used = static_cast<double>(count.active - active_before);
   if (tokens > 1 && used > density_limit_ * static_cast<double>(tokens * d_ff)) {
+    if (!read.gate.empty()) {  // values_ says which are predicted
+      linear(config.gated ? ffn.gate : ffn.up, in, tokens, read.gate_bias, packed_.data(), pool);
+      activate_projections(config, packed_.data(), tokens * d_ff);
+      for (std::int64_t i = 0; i < tokens * d_ff; ++i)
+        values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
+      count.bytes += read.gate.bytes();
+    }
     if (!read.multiplier.empty()) {
       linear(ffn.up, x, tokens, ffn.up_bias, packed_.data(), pool);
       for (std::int64_t i = 0; i < tokens * d_ff; ++i)
@@ -215,26 +296,51 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
     count.bytes += ffn.stored_down().bytes();
     return;
   }
-  count.bytes += listed * (rows.down.row_bytes() + (read.multiplier.empty() ? 0 : read.multiplier.row_bytes()));
+  for (const WeightMatrix* w : {&read.gate, &read.multiplier, &read.down})
+    if (!w->empty()) count.bytes += listed * w->row_bytes();
   sparse_ffn(read, {index_.data(), static_cast<std::size_t>(listed)}, packed_.data(), x, tokens, out, scratch_, pool);
   if (!ffn.down_bias.empty())
     for (std::int64_t t = 0; t < tokens; ++t) add(out + t * config.d_model, ffn.down_bias.data(), config.d_model);
 }
 
-void SparseFfn::mask(int layer, float* values, std::int64_t rows, ThreadPool& pool) {
+void SparseFfn::mask(int layer, const float* in, float* values, std::int64_t rows, ThreadPool& pool) {
   if (selectors_.empty()) return;
-  const RowSelector& selector = selectors_[static_cast<std::size_t>(layer)];
+  const auto l = static_cast<std::size_t>(layer);
   const std::int64_t d_ff = model_->config().d_ff;
-  const auto job = [&](long begin, long end, int) {
-    for (long r = begin; r < end; ++r) selector.keep_active({values + r * d_ff, static_cast<std::size_t>(d_ff)});
-  };
-  pool.parallel_for(rows, 8, std::ref(job));
+  std::atomic<std::int64_t> active{0};
+  if (const Predictor* const rule = predictor_of(l)) {
+    const LayerPredictor& predictor = predictors_->layer(layer);
+    for (std::int64_t from = 0; from < rows; from += kMostTokens) {  // in pieces: logits of a few tokens at once
+      const std::int64_t tokens = std::min(kMostTokens, rows - from);
+      reserve(tokens);
+      predictor.predict(in + from * model_->config().d_model, tokens, hidden_.data(), values_.data(), pool);
+      std::int64_t kept = 0;
+      for (std::int64_t i = 0; i < tokens * d_ff; ++i) {
+        const bool predicted = values_[static_cast<std::size_t>(i)] > rule->threshold;
+        kept += predicted ? 1 : 0;
+        if (!predicted) values[from * d_ff + i] = 0;
+      }
+      active += kept;
+    }
+  } else {
+    const RowSelector& selector = *selectors_[l];
+    const auto job = [&](long begin, long end, int) {
+      std::int64_t kept = 0;
+      for (long r = begin; r < end; ++r)
+        kept += selector.keep_active({values + r * d_ff, static_cast<std::size_t>(d_ff)});
+      active.fetch_add(kept, std::memory_order_relaxed);
+    };
+    pool.parallel_for(rows, 8, std::ref(job));
+  }
+  masked_[l].tokens += rows;
+  masked_[l].active += active.load();
 }
 
-double SparseFfn::mean_share(std::int64_t SparseLayerCount::*neurons, std::int64_t SparseLayerCount::*times) const {
+double SparseFfn::mean_share(std::span<const SparseLayerCount> counts, std::int64_t SparseLayerCount::*neurons,
+                             std::int64_t SparseLayerCount::*times) const {
   double sum = 0;
   int layers = 0;
-  for (const SparseLayerCount& count : counts_) {
+  for (const SparseLayerCount& count : counts) {
     if (count.*times == 0) continue;
     sum += static_cast<double>(count.*neurons) / (static_cast<double>(count.*times) * model_->config().d_ff);
     ++layers;
@@ -243,11 +349,11 @@ double SparseFfn::mean_share(std::int64_t SparseLayerCount::*neurons, std::int64
 }
 
 double SparseFfn::density() const {
-  return mean_share(&SparseLayerCount::active, &SparseLayerCount::tokens);
+  return mean_share(counts_, &SparseLayerCount::active, &SparseLayerCount::tokens);
 }
 
 double SparseFfn::united() const {
-  return mean_share(&SparseLayerCount::united, &SparseLayerCount::calls);
+  return mean_share(counts_, &SparseLayerCount::united, &SparseLayerCount::calls);
 }
 
 double SparseFfn::bytes_per_token() const {

@@ -4,6 +4,7 @@
 //   ungated                up dense, then the rows of down of the active neurons
 //   gated, exact zeros     gate dense, then the rows of up and down of the neurons whose gate is not zero
 //   gated, a plan's rule   gate dense, the rows of up where the gate is not zero, then down of what the rule keeps
+//   predictor              the predictor's two small matrices, then all rows of the neurons that it names
 //   Spark                  predictor dense, then the rows of up and down above the statistical threshold
 //
 // What a layer computes for a token does not depend on what was skipped for speed: the bits are those of all neurons
@@ -12,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +21,7 @@
 #include "core/activity/selection.h"
 #include "core/base/thread_pool.h"
 #include "engine/decode/neuron_major.h"
+#include "engine/decode/predictor.h"
 #include "engine/kernels/sparse.h"
 
 namespace torpor {
@@ -48,10 +51,11 @@ class SparseFfn {
   /// Most tokens that forward() takes at once; more are computed densely, by products that no memory limits.
   static constexpr std::int64_t kMostTokens = 64;
 
-  /// rules: one a layer (a plan's), or none: exact zeros. Throws InvalidArgument if the rules do not fit the model or
-  /// if there are none and why_not_skippable() has a reason; BadInput for a rule that cannot be run.
+  /// rules: one a layer (a plan's), or none: exact zeros. weights: null where nothing will be skipped, only masked.
+  /// predictors: those that the rules name. Throws InvalidArgument if the rules do not fit the model or if there are
+  /// none and why_not_skippable() has a reason; BadInput for a predictor that is not there.
   SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const NeuronMajorWeights> weights,
-            std::span<const SelectionRule> rules = {});
+            std::span<const SelectionRule> rules = {}, std::shared_ptr<const LayerPredictors> predictors = nullptr);
 
   /// out = the layer's down projection, bias included. in, out: [tokens, d_model], tokens <= kMostTokens. A token's
   /// bits do not depend on the others, unless together they are above the density limit. Throws BadInput naming the
@@ -62,10 +66,11 @@ class SparseFfn {
   /// share, not their union: skipping saves reading while tokens are few and arithmetic when they are many.
   void set_density_limit(double share) { density_limit_ = share; }
 
-  /// Whether forward() is for this layer; all layers, until said otherwise. A layer that is not is computed densely and
+  /// Whether forward() is for this layer; all layers, until said otherwise, where there are weights by neuron. A layer that is not is computed densely and
   /// masked, with the same result up to the order of sums.
   bool skips(int layer) const { return skips_[static_cast<std::size_t>(layer)]; }
-  void set_skips(int layer, bool skips) { skips_[static_cast<std::size_t>(layer)] = skips; }
+  /// Throws InvalidArgument where there are no weights by neuron.
+  void set_skips(int layer, bool skips);
   /// Whether forward() is for so many tokens of this layer together: at most kMostTokens, and several only where a
   /// layer's gate, up and down are of some size. Smaller ones stay in the cache, and products of them in full are
   /// faster (layers of 4 MB: as fast; of 0.9 MB: 0.76x).
@@ -73,39 +78,52 @@ class SparseFfn {
   /// The size from which on several tokens skip together (4 MB).
   void set_together_from(std::int64_t bytes) { together_from_ = bytes; }
 
-  /// Applies the layer's rule to rows that were computed densely (prefill). values: [rows, d_ff]. Nothing where the
-  /// model itself makes the zeros.
-  void mask(int layer, float* values, std::int64_t rows, ThreadPool& pool);
+  /// Applies the layer's rule to rows that were computed densely (prefill) and counts what it keeps. in: the layer's
+  /// input, [rows, d_model]; values: [rows, d_ff]. Nothing where the model itself makes the zeros.
+  void mask(int layer, const float* in, float* values, std::int64_t rows, ThreadPool& pool);
 
   std::span<const SparseLayerCount> counts() const { return counts_; }
+  /// The same of tokens that were masked: tokens and active alone.
+  std::span<const SparseLayerCount> masked() const { return masked_; }
+  /// Share of neurons that masking kept, the mean over layers and tokens; 0 where nothing was masked.
+  double masked_density() const { return mean_share(masked_, &SparseLayerCount::active, &SparseLayerCount::tokens); }
   /// Share of neurons active, the mean over the layers that skip and their tokens; 0 before the first token.
   double density() const;
   /// Share of neurons that some token of a call used, the mean over layers and calls.
   double united() const;
-  void reset_counts() { counts_.assign(counts_.size(), {}); }
+  void reset_counts();
   /// Bytes of feed-forward weights read for a token, and those that dense layers read.
   double bytes_per_token() const;
   std::int64_t dense_bytes_per_token() const;
-  const NeuronMajorWeights& weights() const { return *weights_; }
+  /// Null where nothing is skipped.
+  const NeuronMajorWeights* weights() const { return weights_.get(); }
 
  private:
   void reserve(std::int64_t tokens);
   std::int64_t spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool);
   void gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
                    ThreadPool& pool);
+  std::int64_t predict(const LayerPredictor& predictor, float threshold, const float* in, std::int64_t tokens,
+                       ThreadPool& pool);
+  void keep(std::size_t layer, std::int64_t tokens);
   std::int64_t list_union(std::int64_t tokens, SparseLayerCount& count);
+  const Predictor* predictor_of(std::size_t layer) const { return std::get_if<Predictor>(&rules_[layer]); }
   /// Neurons over times and d_ff, the mean over the layers that have any times.
-  double mean_share(std::int64_t SparseLayerCount::*neurons, std::int64_t SparseLayerCount::*times) const;
+  double mean_share(std::span<const SparseLayerCount> counts, std::int64_t SparseLayerCount::*neurons,
+                    std::int64_t SparseLayerCount::*times) const;
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const NeuronMajorWeights> weights_;
-  std::vector<RowSelector> selectors_;  // empty: exact zeros
-  std::vector<SparseLayerCount> counts_;
+  std::shared_ptr<const LayerPredictors> predictors_;
+  std::vector<SelectionRule> rules_;                   // one a layer
+  std::vector<std::optional<RowSelector>> selectors_;  // empty: exact zeros; none: a predictor's layer
+  std::vector<SparseLayerCount> counts_, masked_;
   std::vector<bool> skips_;
   double density_limit_ = 1;
   std::int64_t together_from_ = std::int64_t{4} << 20;
   std::vector<float> values_, packed_;  // [tokens, d_ff]
   std::vector<float> leading_, rest_;   // [tokens, …]: Spark's parts of the input, for several tokens
+  std::vector<float> hidden_;           // [tokens, rank]: a predictor's
   std::vector<std::int32_t> index_;     // [d_ff]
   SparseScratch scratch_;
 };

@@ -1,7 +1,10 @@
 // The public face: arguments are checked here, before any work; the work is done in simd/.
 #include "engine/kernels/sparse.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
 
 #include "core/activity/scores.h"
 #include "core/base/error.h"
@@ -67,12 +70,84 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
                             rows.multiplier.out);
     check_bias("sparse_ffn", rows.multiplier_bias, rows.down.out);
   }
+  if (!rows.gate.empty()) {
+    check_rows("sparse_ffn", "gate", rows.gate, false);
+    check_bias("sparse_ffn", rows.gate_bias, rows.down.out);
+    if (rows.gate.out != rows.down.out || (!rows.multiplier.empty() && rows.gate.in != rows.multiplier.in))
+      throw InvalidArgument("[sparse_ffn] expected a gate of {} neurons, as wide as the multiplier, got [{}, {}]",
+                            rows.down.out, rows.gate.out, rows.gate.in);
+  }
   if (tokens > 0) simd::sparse_ffn(rows, active, values, x, tokens, out, scratch, pool);
 }
 
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {
   if (n < 0) throw InvalidArgument("[compact_nonzero] expected at least 0 values, got {}", n);
   return simd::compact_nonzero(values, n, index, packed);
+}
+
+std::int64_t top_k(const float* values, std::int64_t n, std::int64_t k, std::int32_t* index, float* packed) {
+  if (n < 0 || k < 1) throw InvalidArgument("[top_k] expected at least 0 values and k >= 1, got {} and {}", n, k);
+  // The bits of the k-th largest magnitude lie in [low, high): at least k are >= low, fewer are >= high. A sample says
+  // where to look first; then the interval is cut in five until few are inside.
+  const auto bits_of = [](float v) { return std::bit_cast<std::uint32_t>(v) & 0x7fffffffU; };
+  constexpr std::int64_t kSample = 128, kFew = 64;
+  std::uint32_t low = 1, high = 0x80000000U, sample[kSample];
+  std::int64_t at_low = n, at_high = 0;
+  const std::int64_t sampled = std::min(n, kSample);
+  for (std::int64_t i = 0; i < sampled; ++i) sample[i] = bits_of(values[i * n / sampled]);
+  std::sort(sample, sample + sampled, std::greater<>());
+  for (bool first = true; n > 0 && (first || (at_low - at_high > kFew && high - low > 1)); first = false) {
+    std::uint32_t pivots[4];
+    if (first) {
+      const std::int64_t rank = std::min(k, n) * sampled / n;
+      pivots[0] = 1;  // how many are not 0
+      for (int p = 1; p < 4; ++p) {
+        constexpr std::int64_t kAway[] = {0, 12, 2, -6};
+        pivots[p] = std::max(1U, sample[std::clamp<std::int64_t>(rank + kAway[p], 0, sampled - 1)]);
+      }
+    } else {
+      for (std::uint32_t p = 0; p < 4; ++p)
+        pivots[p] = low + static_cast<std::uint32_t>(std::uint64_t{high - low} * (p + 1) / 5);
+    }
+    std::int64_t counts[4];
+    simd::count_at_least(values, n, pivots, counts);
+    if (first && counts[0] <= k) return simd::compact_nonzero(values, n, index, packed);
+    for (int p = 0; p < 4; ++p) {
+      if (counts[p] < k) {
+        high = pivots[p];
+        at_high = counts[p];
+        break;
+      }
+      low = pivots[p];
+      at_low = counts[p];
+    }
+  }
+  const std::int64_t found = simd::compact_at_least(values, n, low, index, packed);
+  std::uint32_t least = low;
+  if (high - low > 1 && found > k) {
+    std::uint32_t inside[kFew];
+    std::int64_t count = 0;
+    for (std::int64_t i = 0; i < found; ++i)
+      if (bits_of(packed[i]) < high) inside[count++] = bits_of(packed[i]);
+    std::nth_element(inside, inside + (k - at_high - 1), inside + count, std::greater<>());
+    least = inside[k - at_high - 1];
+  }
+  // Of equals of the k-th the first ones.
+  std::int64_t above = 0;
+  for (std::int64_t i = 0; i < found; ++i) above += bits_of(packed[i]) > least ? 1 : 0;
+  std::int64_t equals = k - above, kept = 0;
+  for (std::int64_t i = 0; i < found; ++i) {
+    const std::uint32_t bits = bits_of(packed[i]);
+    if (bits < least || (bits == least && equals-- <= 0)) continue;
+    index[kept] = index[i];
+    packed[kept++] = packed[i];
+  }
+  return kept;
+}
+
+std::int64_t list_above(const float* scores, std::int64_t n, float threshold, std::int32_t* index) {
+  if (n < 0) throw InvalidArgument("[list_above] expected at least 0 scores, got {}", n);
+  return simd::compact_above(scores, n, threshold, index, nullptr);
 }
 
 std::int64_t statistical_top_k(const float* scores, std::int64_t n, std::int64_t k, std::int32_t* index,

@@ -26,6 +26,13 @@ struct NeuronRows {
   WeightMatrix multiplier;  // `up` of a gated layer; empty: none
   std::span<const float> multiplier_bias;
   WeightMatrix down;  // [neurons, d_model]
+
+  /// Where only a guess of the active neurons is known: the projection that makes their activations, [neurons, width]
+  /// as the multiplier. Empty: the activations are given.
+  WeightMatrix gate = {};
+  std::span<const float> gate_bias = {};
+  Activation activation = Activation::relu;
+  float activation_threshold = 0;  // FATReLU: projections below it are as 0; 0: none
 };
 
 /// Partial sums, kept between calls so that decoding allocates nothing. One thread at a time.
@@ -41,8 +48,9 @@ class SparseScratch {
 };
 
 /// out[j] = sum_k a_k down[active[k], j] with a_k = values[k] (multiplier[active[k]] . x + bias), or values[k] where
-/// there is no multiplier: a row is read only if values[k] != 0.  x: [multiplier.in]; values: [active.size()], becomes
-/// a; out: [down.in].
+/// there is no multiplier: a row is read only if values[k] != 0. With a gate, values[k] != 0 says that the neuron may
+/// be active, and f(gate[active[k]] . x + gate_bias) takes the place of values[k]; where that is 0, no other row is
+/// read.  x: [multiplier.in]; values: [active.size()], becomes a; out: [down.in].
 void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
                 SparseScratch& scratch, ThreadPool& pool);
 
@@ -55,6 +63,14 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
 /// index = the i with values[i] != 0, packed = their values; returns how many. All arrays [n]; `packed` may be
 /// `values`.
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed);
+
+/// The k largest |values|, the first among equals: index = where they are, ascending, packed = the values; returns how
+/// many: k, or n where k >= n, zeros left out. All arrays [n]. Throws InvalidArgument for k < 1. Where a value is NaN,
+/// it counts as larger than any number.
+std::int64_t top_k(const float* values, std::int64_t n, std::int64_t k, std::int32_t* index, float* packed);
+
+/// index = the i with scores[i] > threshold; returns how many. Both arrays [n].
+std::int64_t list_above(const float* scores, std::int64_t n, float threshold, std::int32_t* index);
 
 /// Statistical top-k in one go (Spark Transformer, section 3): threshold theta = mean + z(1 - k/n) stddev over the n
 /// scores, index = the i with scores[i] > theta, shifted = scores[i] - theta for those; returns how many. k >= n keeps

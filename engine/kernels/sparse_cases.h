@@ -12,6 +12,9 @@ struct SparseCase {
   NumberFormat weights;
   bool bias;
   float tolerance;
+  std::int64_t gate_in = 0;  // above 0: the neurons are a guess, and their activations are computed
+  Activation activation = Activation::relu;
+  float activation_threshold = 0;
 };
 
 // Remainders on purpose: widths one below, at and above vectors and pairs of vectors; active neurons around the passes
@@ -35,6 +38,13 @@ inline constexpr SparseCase kSparseCases[] = {
     {9, 32, 32, 1, NumberFormat::q4_0, false, 2e-4F},
     {71, 64, 224, 0.5, NumberFormat::q4_0, true, 2e-4F},
     {4000, 0, 2048, 0.08, NumberFormat::q4_0, false, 4e-6F},
+    {67, 0, 129, 0.5, NumberFormat::f32, true, 4e-6F, 65, Activation::relu2},
+    {300, 33, 257, 0.3, NumberFormat::f32, true, 4e-6F, 33, Activation::silu},
+    {500, 65, 31, 0.5, NumberFormat::f32, false, 4e-6F, 65, Activation::relu, 0.8F},
+    {3000, 256, 512, 0.08, NumberFormat::bf16, true, 4e-6F, 256, Activation::gelu_tanh},
+    {2100, 200, 515, 0.1, NumberFormat::f16, false, 4e-6F, 200, Activation::relu},
+    {4000, 256, 1024, 0.08, NumberFormat::q8_0, true, 2e-4F, 256, Activation::relu2},
+    {900, 64, 224, 0.2, NumberFormat::q4_0, true, 2e-4F, 64, Activation::silu},
 };
 
 }  // namespace torpor

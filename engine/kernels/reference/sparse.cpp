@@ -12,6 +12,16 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
   for (std::size_t k = 0; k < active.size(); ++k) {
     const std::int32_t i = active[k];
     double a = values[k];
+    if (!rows.gate.empty() && a != 0) {
+      std::vector<float> gate(static_cast<std::size_t>(rows.gate.in));
+      to_f32(rows.gate.format, rows.gate.row(i), gate);
+      double projection = rows.gate_bias.empty() ? 0 : rows.gate_bias[static_cast<std::size_t>(i)];
+      for (std::size_t j = 0; j < gate.size(); ++j)
+        projection += static_cast<double>(x[j]) * static_cast<double>(gate[j]);
+      if (rows.activation_threshold > 0 && projection < static_cast<double>(rows.activation_threshold)) projection = 0;
+      a = activation(rows.activation, projection);
+      values[k] = static_cast<float>(a);
+    }
     if (!rows.multiplier.empty()) {
       to_f32(rows.multiplier.format, rows.multiplier.row(i), factor);
       double product = rows.multiplier_bias.empty() ? 0 : rows.multiplier_bias[static_cast<std::size_t>(i)];

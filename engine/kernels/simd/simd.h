@@ -44,6 +44,12 @@ std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* 
 /// index, above: where the scores above `cut` are, and they. All arrays [n].
 std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above);
 
+/// How many |values| are at least 2^-149 times `bits` (the bits of the number), for several numbers of bits at once.
+void count_at_least(const float* values, std::int64_t n, const std::uint32_t bits[4], std::int64_t counts[4]);
+/// index, packed: where |values| has bits of at least `low`, and those values.
+std::int64_t compact_at_least(const float* values, std::int64_t n, std::uint32_t low, std::int32_t* index,
+                              float* packed);
+
 // Of spark.h.
 SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
                                      std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,

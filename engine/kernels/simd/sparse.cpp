@@ -14,6 +14,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "engine/kernels/simd/activation-inl.h"
 #include "engine/kernels/simd/sparse_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -81,12 +82,40 @@ void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count,
       [&](int) { return active[count - 1]; });
 }
 
+/// a = f(gate . x + bias) of the neurons `these`, at most 64, whose rows of the gate are read; those with 0 leave the
+/// list, and so does their place in `values` become 0. Returns how many are left.
+template <class Coming>
+HWY_INLINE std::int64_t open_gates(const NeuronRows& rows, std::int32_t* these, std::int64_t* places, float* a,
+                                   std::int64_t n, const float* x, const QuantisedRows* q, std::int64_t token,
+                                   const Coming& coming, float* values) {
+  for_listed(
+      rows.gate, these, n,
+      [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
+          HWY_ATTR { dot_group<kRows>(rows.gate, w, next, x, q, token, a + k); },
+      coming);
+  if (!rows.gate_bias.empty())
+    for (std::int64_t k = 0; k < n; ++k) a[k] += rows.gate_bias[static_cast<std::size_t>(these[k])];
+  if (rows.activation_threshold > 0)
+    for (std::int64_t k = 0; k < n; ++k) a[k] = a[k] >= rows.activation_threshold ? a[k] : 0.0F;
+  activate_any(rows.activation, a, nullptr, n);
+  std::int64_t kept = 0;
+  for (std::int64_t k = 0; k < n; ++k) {
+    values[places[k]] = a[k];
+    if (a[k] == 0) continue;
+    these[kept] = these[k];
+    places[kept] = places[k];
+    a[kept++] = a[k];
+  }
+  return kept;
+}
+
 /// The neurons of one range. values[t * values_stride + k] becomes a of token t; its sum, sums + t * sums_stride
 /// [down.in], that of a down[active[k]]. A row comes from memory once: some neurons' rows for all tokens, then the
 /// next's.
 void neurons(const NeuronRows& rows, const std::int32_t* active, std::int64_t count, float* values,
              std::int64_t values_stride, const float* x, const QuantisedRows* q, std::int64_t tokens, float* sums,
              std::int64_t sums_stride) {
+  const bool guessed = !rows.gate.empty();
   // Some neurons' products first, then their additions; 16 measured as well as 32 and 64, and 4 no worse.
   constexpr std::int64_t kGroup = 16;
   const WeightMatrix& down = rows.down;
@@ -132,6 +161,10 @@ void neurons(const NeuronRows& rows, const std::int32_t* active, std::int64_t co
       // The next group's rows are asked for while the last token's are used; the others' are there already.
       const std::int64_t following = t == tokens - 1 ? sizes[which ^ 1] : 0;
       const auto coming = [&](int r) { return r < following ? listed[which ^ 1][r] : these[n - 1]; };
+      if (guessed) {
+        n = open_gates(rows, these, places, a, n, x, q, t, coming, token_values);
+        if (n == 0) continue;
+      }
       if (multiplied) {
         for_listed(
             multiplier, these, n,
@@ -226,13 +259,72 @@ std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::
     for (; mask != 0; mask &= mask - 1) {
       const std::int64_t at = i + std::countr_zero(mask);
       index[count] = static_cast<std::int32_t>(at);
-      above[count++] = scores[at];
+      if (above != nullptr) above[count] = scores[at];
+      ++count;
     }
   }
   for (; i < n; ++i) {
     if (!(scores[i] > cut)) continue;
     index[count] = static_cast<std::int32_t>(i);
-    above[count++] = scores[i];
+    if (above != nullptr) above[count] = scores[i];
+    ++count;
+  }
+  return count;
+}
+
+void count_at_least(const float* values, std::int64_t n, const std::uint32_t* bits, std::int64_t* counts) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  // Magnitudes have no sign bit: signed comparisons order them. A mask is -1 in its lanes.
+  const auto low0 = hn::Set(di, static_cast<std::int32_t>(bits[0] - 1)),
+             low1 = hn::Set(di, static_cast<std::int32_t>(bits[1] - 1)),
+             low2 = hn::Set(di, static_cast<std::int32_t>(bits[2] - 1)),
+             low3 = hn::Set(di, static_cast<std::int32_t>(bits[3] - 1));
+  auto sum0 = hn::Zero(di), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto magnitude = hn::BitCast(di, hn::Abs(hn::LoadU(d, values + i)));
+    sum0 = hn::Sub(sum0, hn::VecFromMask(di, hn::Gt(magnitude, low0)));
+    sum1 = hn::Sub(sum1, hn::VecFromMask(di, hn::Gt(magnitude, low1)));
+    sum2 = hn::Sub(sum2, hn::VecFromMask(di, hn::Gt(magnitude, low2)));
+    sum3 = hn::Sub(sum3, hn::VecFromMask(di, hn::Gt(magnitude, low3)));
+  }
+  counts[0] = hn::GetLane(hn::SumOfLanes(di, sum0));
+  counts[1] = hn::GetLane(hn::SumOfLanes(di, sum1));
+  counts[2] = hn::GetLane(hn::SumOfLanes(di, sum2));
+  counts[3] = hn::GetLane(hn::SumOfLanes(di, sum3));
+  for (; i < n; ++i)
+    for (int p = 0; p < 4; ++p)
+      counts[p] += (std::bit_cast<std::uint32_t>(values[i]) & 0x7fffffffU) >= bits[p] ? 1 : 0;
+}
+
+std::int64_t compact_at_least(const float* values, std::int64_t n, std::uint32_t low, std::int32_t* index,
+                              float* packed) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto below = hn::Set(di, static_cast<std::int32_t>(low - 1));
+  std::int64_t count = 0, i = 0;
+  for (; i + 64 <= n; i += 64) {
+    std::uint64_t mask = 0;
+    for (std::int64_t k = 0; k < 64; k += lanes) {
+      std::uint8_t bytes[8] = {};
+      hn::StoreMaskBits(di, hn::Gt(hn::BitCast(di, hn::Abs(hn::LoadU(d, values + i + k))), below), bytes);
+      std::uint64_t bits;
+      std::memcpy(&bits, bytes, sizeof bits);
+      mask |= bits << k;
+    }
+    for (; mask != 0; mask &= mask - 1) {
+      const std::int64_t at = i + std::countr_zero(mask);
+      index[count] = static_cast<std::int32_t>(at);
+      packed[count++] = values[at];
+    }
+  }
+  for (; i < n; ++i) {
+    if ((std::bit_cast<std::uint32_t>(values[i]) & 0x7fffffffU) < low) continue;
+    index[count] = static_cast<std::int32_t>(i);
+    packed[count++] = values[i];
   }
   return count;
 }
@@ -252,6 +344,8 @@ HWY_EXPORT(add_parts);
 HWY_EXPORT(unsort_pairs);
 HWY_EXPORT(compact_nonzero);
 HWY_EXPORT(compact_above);
+HWY_EXPORT(count_at_least);
+HWY_EXPORT(compact_at_least);
 
 namespace {
 
@@ -265,7 +359,7 @@ constexpr std::int64_t kMaxRanges = 16;
 constexpr std::int64_t kLine = 64 / sizeof(float);
 
 std::int64_t ranges_of(const NeuronRows& rows) {
-  const std::int64_t bytes = rows.down.bytes() + rows.multiplier.bytes();
+  const std::int64_t bytes = rows.down.bytes() + rows.multiplier.bytes() + rows.gate.bytes();
   return std::clamp<std::int64_t>(bytes / kRangeBytes, 1, std::min(kMaxRanges, rows.down.out));
 }
 
@@ -290,7 +384,11 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
   const bool in_place = !sorted && (tokens == 1 || stride == width);
   float* const sums = scratch.sums(static_cast<std::size_t>((ranges + 1) * all));
   float* const total = in_place ? out : sums + ranges * all;
-  const QuantisedRows* const q = rows.multiplier.empty() ? nullptr : quantised_input(rows.multiplier, x, tokens);
+  // x in integers serves both projections; q4_0 wants it in one more form (vnni.h), which the last call decides.
+  const QuantisedRows* q = nullptr;
+  const bool gate_last = rows.gate.format == NumberFormat::q4_0;
+  for (const WeightMatrix* w : {gate_last ? &rows.multiplier : &rows.gate, gate_last ? &rows.gate : &rows.multiplier})
+    if (const QuantisedRows* const made = w->empty() ? nullptr : quantised_input(*w, x, tokens)) q = made;
   std::uint8_t used[kMaxRanges] = {};
   std::atomic<std::int64_t> next{0};
   const auto work = [&](int) {
@@ -332,6 +430,15 @@ std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* 
 
 std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above) {
   return HWY_DYNAMIC_DISPATCH(compact_above)(scores, n, cut, index, above);
+}
+
+void count_at_least(const float* values, std::int64_t n, const std::uint32_t bits[4], std::int64_t counts[4]) {
+  HWY_DYNAMIC_DISPATCH(count_at_least)(values, n, bits, counts);
+}
+
+std::int64_t compact_at_least(const float* values, std::int64_t n, std::uint32_t low, std::int32_t* index,
+                              float* packed) {
+  return HWY_DYNAMIC_DISPATCH(compact_at_least)(values, n, low, index, packed);
 }
 
 }  // namespace torpor::simd

@@ -111,7 +111,7 @@ TEST(SelectionRule, RoundTripsThroughJsonInEveryBit) {
        {SelectionRule{ExactZeros{}}, SelectionRule{OutputThreshold{0.1F}},
         SelectionRule{OutputThreshold{1.1754944e-38F}}, SelectionRule{ActivationThreshold{3.3e10F}},
         SelectionRule{LayerThreshold{0.3F, 0.7F}}, SelectionRule{TopK{17}}, SelectionRule{StatisticalTopK{1}},
-        SelectionRule{Predictor{"layer3.safetensors"}}}) {
+        SelectionRule{Predictor{"layer3.safetensors"}}, SelectionRule{Predictor{"p", -0.1F}}}) {
     const auto text = to_json(rule).dump();
     EXPECT_EQ(rule_from_json(parse_json(text, "test"), 32, "test"), rule) << text;
   }
@@ -134,7 +134,9 @@ TEST(SelectionRule, BadJsonIsNamed) {
                {R"({"type":"top_k","k":0})", "k"},
                {R"({"type":"top_k","k":33})", "k"},
                {R"({"type":"top_k","k":2.5})", "k"},
-               {R"({"type":"predictor"})", "file"}};
+               {R"({"type":"predictor"})", "file"},
+               {R"({"type":"predictor","file":"p","threshold":1e39})", "finite \"threshold\""},
+               {R"({"type":"predictor","file":"p","k":1})", "unknown field \"k\""}};
   for (const auto& c : cases) {
     try {
       rule_from_json(parse_json(c.text, "plan.json"), 32, "plan.json");

@@ -95,13 +95,43 @@ TEST_P(Decode, OfATokenAllocatesNothing) {
       EXPECT_EQ(allocations_of(model, std::make_shared<SparseFfn>(model, weights), pool), 0)
           << "what the model leaves at zero, " << threads << " threads";
     }
-    for (const SelectionRule& rule : {SelectionRule(OutputThreshold{0.01F}), SelectionRule(ExactZeros{})})
+    for (const SelectionRule& rule : {SelectionRule(OutputThreshold{0.01F}), SelectionRule(ExactZeros{}),
+                                      SelectionRule(TopK{9}), SelectionRule(StatisticalTopK{9})})
       EXPECT_EQ(allocations_of(model,
                                std::make_shared<SparseFfn>(model, weights,
                                                            std::vector<SelectionRule>(model->layers().size(), rule)),
                                pool),
                 0)
           << describe(rule) << ", " << threads << " threads";
+  }
+}
+
+TEST(Decode, OfAPredictedTokenAllocatesNothing) {
+  const auto model = testing::load_model("models/relu2");
+  const ModelConfig& config = model->config();
+  const testing::TemporaryFolder folder;
+  constexpr std::int64_t kRank = 32;
+  std::vector<float> first(static_cast<std::size_t>(kRank * config.d_model)),
+      second(static_cast<std::size_t>(config.d_ff * kRank));
+  for (std::size_t i = 0; i < first.size(); ++i) first[i] = static_cast<float>(i % 7) - 3;
+  for (std::size_t i = 0; i < second.size(); ++i) second[i] = static_cast<float>(i % 5) - 2;
+  std::vector<TensorView> tensors;
+  for (int l = 0; l < config.n_layers; ++l) {
+    const std::string prefix = "layers." + std::to_string(l);
+    tensors.push_back(
+        {prefix + ".fc1.weight", NumberFormat::f32, {kRank, config.d_model}, std::as_bytes(std::span(first))});
+    tensors.push_back(
+        {prefix + ".fc2.weight", NumberFormat::f32, {config.d_ff, kRank}, std::as_bytes(std::span(second))});
+  }
+  write_safetensors(folder.path() / "p", tensors, {{"torpor_predictor", "1"}, {"activation", "relu"}});
+  const std::vector<SelectionRule> rules(model->layers().size(), Predictor{"p"});
+  const auto predictors = LayerPredictors::load(rules, folder.path(), config);
+  for (const int threads : {1, 2}) {
+    ThreadPool pool(threads);
+    const auto weights = NeuronMajorWeights::pack(model, pool, {}, std::vector<bool>(rules.size(), true));
+    const auto ffn = std::make_shared<SparseFfn>(model, weights, rules, predictors);
+    EXPECT_EQ(allocations_of(model, ffn, pool), 0) << threads;
+    EXPECT_GT(ffn->counts()[0].active, 0);
   }
 }
 

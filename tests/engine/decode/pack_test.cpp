@@ -79,7 +79,7 @@ TEST_P(Packed, InF32IsTheSameModel) {
   EXPECT_LT(relative_difference(logits_of(packed, ids, skipping.ffn), wanted), kSelf);
   if (skipping.ffn) {
     // Nothing has to be turned; a gated layer's up and down are put side by side.
-    EXPECT_EQ(skipping.ffn->weights().bytes() > 0, packed->config().gated);
+    EXPECT_EQ(skipping.ffn->weights()->bytes() > 0, packed->config().gated);
   }
   for (int l = 0; l < packed->config().n_layers; ++l) {
     const FfnWeights& ffn = packed->layers()[static_cast<std::size_t>(l)].ffn;

@@ -18,8 +18,8 @@ using testing::normal_values;
 using testing::random_weights;
 
 std::string describe(const SparseCase& c) {
-  return fmt::format("{} neurons, multiplier {}, width {}, density {}, {}, bias {}", c.neurons, c.multiplier_in,
-                     c.width, c.density, traits(c.weights).name, c.bias);
+  return fmt::format("{} neurons, multiplier {}, width {}, density {}, {}, bias {}, gate {}", c.neurons,
+                     c.multiplier_in, c.width, c.density, traits(c.weights).name, c.bias, c.gate_in);
 }
 
 std::vector<std::int32_t> draw_active(std::int64_t neurons, double density, std::uint64_t seed) {
@@ -36,14 +36,22 @@ struct Layer {
       : down(random_weights(c.weights, c.neurons, c.width, 1)),
         multiplier(c.multiplier_in > 0 ? random_weights(c.weights, c.neurons, c.multiplier_in, 2)
                                        : std::vector<std::byte>{}),
+        gate(c.gate_in > 0 ? random_weights(c.weights, c.neurons, c.gate_in, 7) : std::vector<std::byte>{}),
         bias(c.bias && c.multiplier_in > 0 ? normal_values(c.neurons, 3) : std::vector<float>{}),
-        x(normal_values(c.multiplier_in, 4)),
+        gate_bias(c.bias && c.gate_in > 0 ? normal_values(c.neurons, 8) : std::vector<float>{}),
+        x(normal_values(inputs(c), 4)),
         active(draw_active(c.neurons, c.density, 5)),
         values(normal_values(static_cast<std::int64_t>(active.size()), 6)) {
     rows.down = {c.weights, down.data(), c.neurons, c.width};
     if (c.multiplier_in > 0) rows.multiplier = {c.weights, multiplier.data(), c.neurons, c.multiplier_in};
     rows.multiplier_bias = bias;
+    if (c.gate_in > 0) rows.gate = {c.weights, gate.data(), c.neurons, c.gate_in};
+    rows.gate_bias = gate_bias;
+    rows.activation = c.activation;
+    rows.activation_threshold = c.activation_threshold;
   }
+
+  static std::int64_t inputs(const SparseCase& c) { return std::max(c.multiplier_in, c.gate_in); }
 
   std::vector<float> run(ThreadPool& pool, std::vector<float>* activations = nullptr) const {
     SparseScratch scratch;
@@ -53,8 +61,8 @@ struct Layer {
     return out;
   }
 
-  std::vector<std::byte> down, multiplier;
-  std::vector<float> bias, x;
+  std::vector<std::byte> down, multiplier, gate;
+  std::vector<float> bias, gate_bias, x;
   std::vector<std::int32_t> active;
   std::vector<float> values;
   NeuronRows rows;
@@ -68,11 +76,28 @@ TEST(SparseFfn, AgreesWithTheReferenceForEveryFormatShapeAndInstructionSet) {
     reference::sparse_ffn(layer.rows, layer.active, wanted_a.data(), layer.x.data(), wanted.data());
     std::vector<double> size(wanted.size(), 1e-30), size_a(wanted_a.size(), 0);
     std::vector<float> row(wanted.size()), factor(static_cast<std::size_t>(c.multiplier_in));
+    std::vector<float> guesses = layer.values;
+    if (c.gate_in > 0) {
+      // What a multiplier is multiplied with: the activation, computed without one.
+      NeuronRows alone = layer.rows;
+      alone.multiplier = {};
+      std::vector<float> unused(wanted.size());
+      reference::sparse_ffn(alone, layer.active, guesses.data(), layer.x.data(), unused.data());
+      // Its own error: that of its projection times the slope of the activation function.
+      std::vector<float> gate(static_cast<std::size_t>(c.gate_in));
+      for (std::size_t k = 0; k < guesses.size(); ++k) {
+        to_f32(c.weights, layer.rows.gate.row(layer.active[k]), gate);
+        float projection = 0;
+        for (std::size_t j = 0; j < gate.size(); ++j) projection += std::pow(layer.x[j] * gate[j], 2.0F);
+        projection = std::sqrt(projection);
+        guesses[k] = std::abs(guesses[k]) + projection * (1 + 2 * std::sqrt(std::abs(guesses[k])));
+      }
+    }
     for (std::size_t k = 0; k < layer.active.size(); ++k) {
       if (c.multiplier_in > 0) to_f32(c.weights, layer.rows.multiplier.row(layer.active[k]), factor);
       for (std::size_t j = 0; j < factor.size(); ++j)
         size_a[k] += std::pow(static_cast<double>(layer.x[j]) * static_cast<double>(factor[j]), 2);
-      size_a[k] = std::sqrt(size_a[k]) * std::abs(static_cast<double>(layer.values[k]));
+      size_a[k] = (c.multiplier_in > 0 ? std::sqrt(size_a[k]) : 1) * std::abs(static_cast<double>(guesses[k]));
       to_f32(c.weights, layer.rows.down.row(layer.active[k]), row);
       for (std::size_t j = 0; j < row.size(); ++j)
         size[j] += std::pow(static_cast<double>(wanted_a[k]) * static_cast<double>(row[j]), 2);
@@ -124,7 +149,8 @@ TEST(SparseFfn, TokensTogetherHaveTheBitsThatEachHasAlone) {
     for (const std::int64_t tokens : {2, 5, 17}) {
       // Each token has some of the active neurons, the third none, and inputs of its own.
       const auto n = static_cast<std::int64_t>(layer.active.size());
-      std::vector<float> values = normal_values(tokens * n, 21), x = normal_values(tokens * c.multiplier_in, 22);
+      const std::int64_t in = Layer::inputs(c);
+      std::vector<float> values = normal_values(tokens * n, 21), x = normal_values(tokens * in, 22);
       Random random(23);
       for (std::int64_t i = 0; i < tokens * n; ++i)
         if (i / std::max<std::int64_t>(n, 1) == 2 || random.uniform() < 0.6) values[static_cast<std::size_t>(i)] = 0;
@@ -136,7 +162,7 @@ TEST(SparseFfn, TokensTogetherHaveTheBitsThatEachHasAlone) {
         for (std::int64_t t = 0; t < tokens; ++t) {
           std::vector<float> alone(values.begin() + t * n, values.begin() + (t + 1) * n);
           std::vector<float> wanted(static_cast<std::size_t>(c.width));
-          sparse_ffn(layer.rows, layer.active, alone.data(), x.data() + t * c.multiplier_in, wanted.data(), scratch,
+          sparse_ffn(layer.rows, layer.active, alone.data(), x.data() + t * in, wanted.data(), scratch,
                      pool);
           const std::string which = fmt::format("{}, token {} of {}", describe(c), t, tokens);
           ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), out.begin() + t * c.width)) << which;
@@ -159,6 +185,8 @@ TEST(SparseFfn, ReadsRowsAtAnyAddress) {
       Layer moved(c);
       moved.rows.down.data = down.data();
       if (c.multiplier_in > 0) moved.rows.multiplier.data = multiplier.data();
+      Misaligned<std::byte> gate(layer.gate.data(), layer.gate.size(), offset);
+      if (c.gate_in > 0) moved.rows.gate.data = gate.data();
       ASSERT_EQ(moved.run(pool), wanted) << describe(c) << ", offset " << offset;
     }
   }
@@ -172,6 +200,24 @@ TEST(SparseFfn, WritesNothingBeyondItsOutput) {
     std::vector<float> a = layer.values, out(static_cast<std::size_t>(c.width) + 16, -7777.0F);
     sparse_ffn(layer.rows, layer.active, a.data(), layer.x.data(), out.data(), scratch, pool);
     for (std::size_t j = static_cast<std::size_t>(c.width); j < out.size(); ++j) ASSERT_EQ(out[j], -7777.0F);
+  }
+}
+
+TEST(SparseFfn, NeuronsWhoseGateIsClosedChangeNothingAndAreTold) {
+  ThreadPool pool(2);
+  for (const SparseCase& c : kSparseCases) {
+    if (c.gate_in == 0 || (c.activation != Activation::relu && c.activation != Activation::relu2)) continue;
+    Layer layer(c);
+    std::vector<float> a;
+    const auto wanted = layer.run(pool, &a);
+    std::vector<std::int32_t> open;
+    for (std::size_t k = 0; k < a.size(); ++k)
+      if (a[k] != 0) open.push_back(layer.active[k]);
+    ASSERT_GT(open.size(), 0U);
+    ASSERT_LT(open.size(), a.size());
+    layer.active = open;
+    layer.values.assign(open.size(), 1.0F);
+    ASSERT_EQ(layer.run(pool), wanted) << describe(c);
   }
 }
 
@@ -216,6 +262,54 @@ TEST(CompactNonzero, ListsWhatIsNotZeroAlsoInPlace) {
         check(compact_nonzero(values.data(), n, index.data(), packed.data()), packed);
         check(compact_nonzero(values.data(), n, index.data(), values.data()), values);
       }
+  });
+}
+
+TEST(TopK, SelectsWhatSortingSelects) {
+  testing::with_every_instruction_set([&](const std::string& set) {
+    for (const std::int64_t n : {1, 2, 17, 100, 1152, 13824})
+      for (const std::int64_t k : {std::int64_t{1}, std::int64_t{2}, std::max<std::int64_t>(1, n / 12), n / 2 + 1,
+                                   std::max<std::int64_t>(1, n - 1), n, n + 3})
+        for (const int kind : {0, 1, 2, 3, 4}) {
+          auto values = normal_values(n, static_cast<std::uint64_t>(n + k));
+          if (kind == 1)  // many equals
+            for (float& v : values) v = std::round(2 * v) / 2;
+          if (kind == 2)  // mostly zeros, of both signs
+            for (float& v : values) v = v > 1 ? v : std::copysign(0.0F, v);
+          if (kind == 3)  // of very different sizes, sorted: the sample sees little
+            for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::ldexp(values[i], static_cast<int>(i % 200) - 120);
+          if (kind == 3) std::sort(values.begin(), values.end());
+          if (kind == 4) std::fill(values.begin(), values.end(), -1.5F);
+          std::vector<std::int32_t> order(values.size());
+          for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
+          std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+            return std::abs(values[static_cast<std::size_t>(a)]) > std::abs(values[static_cast<std::size_t>(b)]);
+          });
+          order.resize(static_cast<std::size_t>(std::min(k, n)));
+          std::erase_if(order, [&](std::int32_t i) { return values[static_cast<std::size_t>(i)] == 0; });
+          std::sort(order.begin(), order.end());
+          std::vector<std::int32_t> index(values.size());
+          std::vector<float> packed(values.size());
+          const std::int64_t count = top_k(values.data(), n, k, index.data(), packed.data());
+          index.resize(static_cast<std::size_t>(count));
+          ASSERT_EQ(index, order) << set << ", n " << n << ", k " << k << ", kind " << kind;
+          for (std::size_t i = 0; i < index.size(); ++i)
+            ASSERT_EQ(packed[i], values[static_cast<std::size_t>(index[i])]);
+        }
+  });
+}
+
+TEST(ListAbove, ListsWhatIsAbove) {
+  testing::with_every_instruction_set([&](const std::string& set) {
+    for (const std::int64_t n : {1, 63, 64, 65, 1000}) {
+      auto scores = normal_values(n, 3);
+      scores[0] = 0.25F;
+      std::vector<std::int32_t> wanted, index(scores.size());
+      for (std::size_t i = 0; i < scores.size(); ++i)
+        if (scores[i] > 0.25F) wanted.push_back(static_cast<std::int32_t>(i));
+      index.resize(static_cast<std::size_t>(list_above(scores.data(), n, 0.25F, index.data())));
+      ASSERT_EQ(index, wanted) << set << ", " << n;
+    }
   });
 }
 
@@ -304,7 +398,17 @@ TEST(Sparse, BadArgumentsAreRefused) {
   EXPECT_THROW(sparse_ffn({{}, {}, {}}, active, values.data(), x.data(), out.data(), scratch, pool), InvalidArgument);
   EXPECT_THROW(dot_rows(w, beyond, x.data(), {}, out.data(), pool), InvalidArgument);
   EXPECT_THROW(dot_rows(w, active, x.data(), bias, out.data(), pool), InvalidArgument);
+  const WeightMatrix narrow{NumberFormat::f32, bytes.data(), 8, 16};
+  EXPECT_THROW(sparse_ffn({w, {}, w, fewer}, active, values.data(), x.data(), out.data(), scratch, pool),
+               InvalidArgument);
+  EXPECT_THROW(sparse_ffn({w, {}, w, narrow}, active, values.data(), x.data(), out.data(), scratch, pool),
+               InvalidArgument);
+  EXPECT_THROW(sparse_ffn({w, {}, w, w, bias}, active, values.data(), x.data(), out.data(), scratch, pool),
+               InvalidArgument);
   std::int32_t index[1];
+  EXPECT_THROW(top_k(x.data(), 1, 0, index, out.data()), InvalidArgument);
+  EXPECT_THROW(top_k(x.data(), -1, 1, index, out.data()), InvalidArgument);
+  EXPECT_THROW(list_above(x.data(), -1, 0, index), InvalidArgument);
   EXPECT_THROW(statistical_top_k(x.data(), 0, 1, index, out.data()), InvalidArgument);
   EXPECT_THROW(statistical_top_k(x.data(), 1, 0, index, out.data()), InvalidArgument);
 }
