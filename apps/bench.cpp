@@ -1,4 +1,6 @@
 // torpor bench: how fast a model decodes here, dense and skipping in turn, and how far that is from what memory allows.
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -7,15 +9,19 @@
 #include "apps/load.h"
 #include "apps/options.h"
 #include "apps/result.h"
+#include "apps/skipping.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
+#include "core/base/temporary_file.h"
 #include "core/report/numbers.h"
 #include "engine/bench/decode_bench.h"
 #include "engine/bench/decode_report.h"
 #include "engine/bench/kernel_bench.h"
+#include "engine/bench/llama_cpp.h"
 #include "engine/bench/random_model.h"
+#include "engine/bench/spread.h"
 #include "engine/kernels/dense.h"
 
 namespace torpor::apps {
@@ -28,6 +34,7 @@ struct BenchOptions {
   std::string shape, type = "bf16";
   fs::path plan;
   double density = 0.08;
+  fs::path against;
   bool dense = false, kernels = false;
   std::int64_t megabytes = 0;
   DecodeBenchOptions decode;
@@ -74,17 +81,25 @@ void add_side(TextTable& rates, TextTable& parts, const std::string& name, const
              spread_text(side["gb_per_s"]), share_text(side["share_of_bandwidth"])});
   const Json& times = side["milliseconds_per_token_by_part"];
   std::vector<std::string> row{name, milliseconds(side["milliseconds_per_token"].get<double>())};
-  for (const char* part : {"ffn", "attention", "projections", "unembedding", "rest"})
+  for (const char* part : {"ffn", "attention", "projections", "unembedding", "sampling", "rest"})
     row.push_back(milliseconds(times[part].get<double>()));
   parts.add(std::move(row));
 }
 
 void tell(const Json& json, const Skipping& skipping) {
   TextTable rates({"", "tokens/s, median (min to max)", "read", "GB/s", "of what reading reaches"});
-  TextTable parts({"ms a token", "all", "FFN", "attention", "projections", "unembedding", "rest"});
+  TextTable parts({"ms a token", "all", "FFN", "attention", "projections", "unembedding", "sampling", "rest"});
   add_side(rates, parts, "dense", json["dense"]);
   if (!json["sparse"].is_null()) add_side(rates, parts, "skipping", json["sparse"]);
   print(rates.text() + "\n" + parts.text() + "\n");
+  if (const Json& against = json["against"]; !against.is_null()) {
+    print(fmt::format("  llama.cpp decodes {}: {} tokens/s; in the same rounds, without sampling:\n    dense {} as fast\n",
+                      against["weights"].get<std::string>(), spread_text(against["tokens_per_second"]),
+                      ratio_text(against["dense_ratio"])));
+    if (!against["sparse_ratio"].is_null())
+      print(fmt::format("    skipping {} as fast\n", ratio_text(against["sparse_ratio"])));
+    print("\n");
+  }
   if (json["sparse"].is_null()) return print(fmt::format("  nothing is skipped: {}\n", skipping.reason));
   if (!json["batches"].empty()) {
     TextTable batches(
@@ -104,6 +119,60 @@ void tell(const Json& json, const Skipping& skipping) {
       format_number(speedup["max"].get<double>(), 3), format_share(json["sparse"]["density"].get<double>()),
       format_number(json["speedup_byte_limit"].get<double>(), 3),
       format_share(json["share_of_byte_limit"].get<double>())));
+}
+
+/// llama.cpp's side of --against.
+struct Opponent {
+  LlamaBenchOptions bench;
+  std::unique_ptr<TemporaryFile> file;  // where the weights were written for it
+  std::string weights;                  // what it decodes
+  std::vector<double> rates;            // tokens a second, a round each
+};
+
+/// Makes the file that llama.cpp decodes: the model's own GGUF file, or the same weights written as one, or for a Spark
+/// model random weights of a dense model that reads as much.
+Opponent prepare_opponent(const BenchOptions& options, const std::shared_ptr<const Model>& model, NumberFormat format,
+                          std::uint64_t seed, ThreadPool& pool, bool show) {
+  Opponent opponent;
+  opponent.bench = {.program = options.against,
+                    .model = options.model.model,
+                    .context = options.decode.context,
+                    .tokens = options.decode.tokens,
+                    .threads = pool.threads()};
+  opponent.weights = "the same file";
+  if (options.shape.empty() && options.model.model.extension() == ".gguf") return opponent;
+  std::shared_ptr<const Model> other = model;
+  opponent.weights = "the same weights";
+  if (model->config().spark.ffn()) {
+    const ModelConfig dense = dense_counterpart(model->config());
+    opponent.weights = fmt::format("a dense model of the same size ({} neurons, gated)", dense.d_ff);
+    other = random_model(dense, format, seed, pool);
+  }
+  if (const std::string reason = why_not_in_llama_cpp(other->config()); !reason.empty())
+    throw UsageError("--against: {}", reason);
+  if (other->layers().front().ffn.down.empty())
+    throw UsageError("--against: expected a model as it was before `torpor pack`; llama.cpp cannot read a packed one");
+  opponent.file = std::make_unique<TemporaryFile>("torpor-against");
+  Progress progress("writing it for llama.cpp", other->weight_bytes(), "bytes", show);
+  write_gguf(*other, opponent.file->path(), [&](std::int64_t bytes) { progress.update(bytes); });
+  opponent.bench.model = opponent.file->path();
+  return opponent;
+}
+
+/// Tokens a second of a side without sampling, which llama-bench leaves out; over the opponent's, round by round.
+std::vector<double> ratios_to(const Opponent& opponent, const DecodeSide& side) {
+  std::vector<double> ratios;
+  for (std::size_t r = 0; r < opponent.rates.size(); ++r)
+    ratios.push_back(1 / (side.seconds_per_token[r] - side.sampling[r]) / opponent.rates[r]);
+  return ratios;
+}
+
+Json to_json(const Opponent& opponent, const DecodeBench& bench) {
+  return {{"program", opponent.bench.program.string()},
+          {"weights", opponent.weights},
+          {"tokens_per_second", spread(opponent.rates)},
+          {"dense_ratio", spread(ratios_to(opponent, bench.dense))},
+          {"sparse_ratio", bench.sparse ? spread(ratios_to(opponent, *bench.sparse)) : Json(nullptr)}};
 }
 
 /// --kernels: the ladder for each type of weights, or for the one that was named.
@@ -157,7 +226,8 @@ int bench(std::span<const std::string> arguments) {
       "of a token and the share of the read bandwidth that was measured beside it.",
       "MODEL|--shape SHAPE|--kernels [options]",
       {"torpor bench models/relu2 --plan results/plan.json", "torpor bench --shape gemma2-2b-spark",
-       "torpor bench --shape 2304,9216,24 --type q8 --density 0.05 --json", "torpor bench --kernels"});
+       "torpor bench --shape 2304,9216,24 --type q8 --density 0.05 --json", "torpor bench --kernels",
+       "torpor bench --shape nemotron-4b --type q8 --against llama.cpp/build/bin/llama-bench"});
   std::string batches = "1,2,4,8,16,32,64";
   CLI::App& app = verb.app();
   add_model_options(app, options.model, false);
@@ -182,10 +252,18 @@ int bench(std::span<const std::string> arguments) {
                  "Also decode so many sequences together, to show what skipping gains there; none: leave it out "
                  "(1,2,4,8,16,32,64)")
       ->type_name("LIST");
+  app.add_option("--against", options.against,
+                 "Measure llama.cpp too, in the same rounds: where its program llama-bench is. The weights are written "
+                 "for it to a temporary file (TMPDIR)")
+      ->type_name("PROGRAM");
   if (!verb.parse(arguments)) return 0;
   const CommonOptions& common = verb.common();
   options.decode.seed = common.seed;
   options.batches = batches_of(batches);
+  if (!options.against.empty() && ::access(options.against.c_str(), X_OK) != 0)
+    throw UsageError("--against: expected the program llama-bench, found nothing that can be run at {}. "
+                     "bench/build_llama_cpp builds one",
+                     options.against.string());
   if (options.kernels) {
     if (!options.model.model.empty() || !options.shape.empty())
       throw UsageError("expected --kernels without a MODEL or --shape: it has its own");
@@ -227,10 +305,18 @@ int bench(std::span<const std::string> arguments) {
     skipping = prepare_skipping(model, plan ? &*plan : nullptr, Skip::always, pool,
                                 [&](int layers) { progress.update(layers); });
   }
+  std::optional<Opponent> opponent;
+  if (!options.against.empty()) opponent = prepare_opponent(options, model, format, common.seed, pool, show);
   DecodeBench measured;
   {
     Progress progress("measuring", options.decode.rounds + 1, "rounds", show);
-    measured = bench_decode(model, skipping, options.decode, pool, [&](int rounds) { progress.update(rounds); });
+    measured = bench_decode(model, skipping, options.decode, pool, [&](int rounds) {
+      if (opponent) {
+        const double rate = llama_bench(opponent->bench);
+        if (rounds > 0) opponent->rates.push_back(rate);
+      }
+      progress.update(rounds, skipping.ffn ? live_text(*skipping.ffn, *model) : std::string());
+    });
   }
   std::vector<BatchPoint> curve;
   if (measured.sparse && !options.batches.empty()) {
@@ -249,6 +335,7 @@ int bench(std::span<const std::string> arguments) {
                {"dense_reason", skipping.reason.empty() ? Json(nullptr) : Json(skipping.reason)}};
   json.update(to_json(measured));
   json["batches"] = to_json(curve);
+  json["against"] = opponent ? to_json(*opponent, measured) : Json(nullptr);
   if (!common.json) {
     print(fmt::format("{}\n  {} of {} weights, {} positions cached, {} threads; reading reaches {} GB/s\n\n",
                       options.shape.empty() ? options.model.model.string() : options.shape,

@@ -40,8 +40,8 @@ struct Measured {
 /// Runs windows dense and, with a mask, masked, as they come: memory does not depend on the length of the text.
 class Evaluator {
  public:
-  Evaluator(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window, std::shared_ptr<SparseFfn> mask,
-            std::int64_t total, bool in_tokens, bool show_progress)
+  Evaluator(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window,
+            std::shared_ptr<SparseFfn> mask, std::int64_t total, bool in_tokens, bool show_progress)
       : session_(evaluation_session(model, pool, window)),
         pool_(pool),
         mask_(std::move(mask)),

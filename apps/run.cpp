@@ -265,8 +265,8 @@ int run(std::span<const std::string> arguments) {
   }
   session.set_sparse_ffn(skipping.ffn);
 
-  const Generated made = generate(session, *tokenizer, start_tokens(*tokenizer, *model, given), options, !common.json,
-                                  skipping.ffn.get());
+  const Generated made =
+      generate(session, *tokenizer, start_tokens(*tokenizer, *model, given), options, !common.json, skipping.ffn.get());
   if (!common.json && isatty(STDOUT_FILENO) != 0 && !made.text.ends_with('\n')) print("\n");
   if (options.stats && !common.quiet) {
     note(fmt::format("prompt    {} tokens in {}, {} tokens/s", made.prompt_tokens, format_seconds(made.prefill_seconds),

@@ -88,8 +88,8 @@ std::string live_text(const SparseFfn& ffn, const Model& model) {
     ++layers;
   }
   if (layers == 0) return {};
-  std::string text = fmt::format("{} of neurons active ({} to {})", format_share(sum / layers), format_share(low),
-                                 format_share(high));
+  std::string text =
+      fmt::format("{} of neurons active ({} to {})", format_share(sum / layers), format_share(low), format_share(high));
   if (bytes > 0) text += fmt::format(", {} a token", format_bytes(bytes));
   return text;
 }

@@ -76,11 +76,22 @@ StatusLine::StatusLine(bool enabled) {
   rows_ = size.ws_row;
   columns_ = size.ws_col;
   // A free line below the cursor; what scrolls are the lines above the last one.
-  std::fputs(fmt::format("\n\x1b[A\x1b" "7\x1b[1;{}r\x1b" "8", rows_ - 1).c_str(), stderr);
+  std::fputs(fmt::format("\n\x1b[A\x1b"
+                         "7\x1b[1;{}r\x1b"
+                         "8",
+                         rows_ - 1)
+                 .c_str(),
+             stderr);
 }
 
 StatusLine::~StatusLine() {
-  if (enabled_) std::fputs(fmt::format("\x1b" "7\x1b[r\x1b[{};1H\x1b[K\x1b" "8", rows_).c_str(), stderr);
+  if (enabled_)
+    std::fputs(fmt::format("\x1b"
+                           "7\x1b[r\x1b[{};1H\x1b[K\x1b"
+                           "8",
+                           rows_)
+                   .c_str(),
+               stderr);
 }
 
 bool StatusLine::due() {
@@ -92,7 +103,12 @@ bool StatusLine::due() {
 
 void StatusLine::draw(const std::string& text) {
   const std::string shown = cut(text, static_cast<std::size_t>(columns_ - 1));
-  std::fputs(fmt::format("\x1b" "7\x1b[{};1H\x1b[K\x1b[2m{}\x1b[0m\x1b" "8", rows_, shown).c_str(), stderr);
+  std::fputs(fmt::format("\x1b"
+                         "7\x1b[{};1H\x1b[K\x1b[2m{}\x1b[0m\x1b"
+                         "8",
+                         rows_, shown)
+                 .c_str(),
+             stderr);
 }
 
 std::string bold(std::string_view text) {

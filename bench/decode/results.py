@@ -71,7 +71,7 @@ def main():
            "| model, weights, positions | threads | tokens/s dense | tokens/s skipping | speed-up | byte limit | reached | share of bandwidth: dense, skipping |",
            "|---|---|---|---|---|---|---|---|"]
     parts = ["", "## Where the time goes", "", "Milliseconds a token (median), GB a token.", "",
-             "| model, weights, positions | threads | | all | FFN | attention | projections | unembedding | rest | GB | density |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+             "| model, weights, positions | threads | | all | FFN | attention | projections | unembedding | sampling | rest | GB | density |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         name = f"{row['shape'] or row['model']}, {row['weights']}, {row['context']}"
         dense, sparse = row["dense"], row["sparse"]
@@ -84,7 +84,7 @@ def main():
             if side:
                 times = side["milliseconds_per_token_by_part"]
                 parts.append(f"| {name} | {row['threads']} | {label} | {side['milliseconds_per_token']:.2f} | "
-                             + " | ".join(f"{times[p]:.2f}" for p in ("ffn", "attention", "projections", "unembedding", "rest"))
+                             + " | ".join(f"{times[p]:.2f}" for p in ("ffn", "attention", "projections", "unembedding", "sampling", "rest"))
                              + f" | {side['bytes_per_token'] * 1e-9:.3f} | {side['density']:.1%} |")
     curves = ["", "## Sequences together", "", "One pass over the neurons that some sequence uses; a cache of 16 positions. Tokens a second of all",
               "sequences (median), the speed-up as min, median, max.", "",

@@ -33,16 +33,17 @@ std::string_view name_of(const SelectionRule& rule) {
 }
 
 std::string describe(const SelectionRule& rule) {
-  return std::visit(Overload{[](const ExactZeros&) -> std::string { return "a != 0"; },
-                             [](const OutputThreshold& r) { return fmt::format("|a| ||w|| > {:.4g}", r.epsilon); },
-                             [](const ActivationThreshold& r) { return fmt::format("|a| > {:.4g}", r.threshold); },
-                             [](const LayerThreshold& r) {
-                               return fmt::format("|a| > {:.4g} ({:.1f} % aimed at)", r.threshold, 100 * r.sparsity);
-                             },
-                             [](const TopK& r) { return fmt::format("the {} largest |a|", r.k); },
-                             [](const StatisticalTopK& r) { return fmt::format("about {} largest |a|", r.k); },
-                             [](const Predictor& r) { return fmt::format("{} predicts a logit > {:.4g}", r.file, r.threshold); }},
-                    rule);
+  return std::visit(
+      Overload{[](const ExactZeros&) -> std::string { return "a != 0"; },
+               [](const OutputThreshold& r) { return fmt::format("|a| ||w|| > {:.4g}", r.epsilon); },
+               [](const ActivationThreshold& r) { return fmt::format("|a| > {:.4g}", r.threshold); },
+               [](const LayerThreshold& r) {
+                 return fmt::format("|a| > {:.4g} ({:.1f} % aimed at)", r.threshold, 100 * r.sparsity);
+               },
+               [](const TopK& r) { return fmt::format("the {} largest |a|", r.k); },
+               [](const StatisticalTopK& r) { return fmt::format("about {} largest |a|", r.k); },
+               [](const Predictor& r) { return fmt::format("{} predicts a logit > {:.4g}", r.file, r.threshold); }},
+      rule);
 }
 
 Json to_json(const SelectionRule& rule) {
@@ -106,8 +107,7 @@ SelectionRule rule_from_json(const Json& json, int neurons, const std::string& w
     Predictor rule{reader.string("file")};
     if (json.contains("threshold")) {
       const double x = reader.number("threshold");
-      if (!(std::abs(x) <= kMax))
-        throw BadInput("{}: expected a finite \"threshold\", found {}", where, x);
+      if (!(std::abs(x) <= kMax)) throw BadInput("{}: expected a finite \"threshold\", found {}", where, x);
       rule.threshold = static_cast<float>(x);
     }
     return rule;

@@ -41,7 +41,7 @@ struct StatisticalTopK {  // active: |a_i| > mean + z(1 - k/n) std of the |a_i| 
   int k = 1;
   bool operator==(const StatisticalTopK&) const = default;
 };
-struct Predictor {  // active: logit_i > threshold, the logits made by a small network before the layer runs
+struct Predictor {   // active: logit_i > threshold, the logits made by a small network before the layer runs
   std::string file;  // beside the plan; engine/decode/predictor.h says what it holds
   float threshold = 0;
   bool operator==(const Predictor&) const = default;

@@ -10,6 +10,7 @@
 #include "core/base/random.h"
 #include "engine/bench/memory_rate.h"
 #include "engine/bench/spread.h"
+#include "engine/decode/sampling.h"
 
 namespace torpor {
 namespace {
@@ -73,15 +74,24 @@ class Bench {
     session_.truncate(0, options_.context);
     session_.reset_times();
     Random random(options_.seed + number);
-    const auto start = std::chrono::steady_clock::now();
+    using Clock = std::chrono::steady_clock;
+    const auto seconds_since = [](Clock::time_point from) {
+      return std::chrono::duration<double>(Clock::now() - from).count();
+    };
+    double sampling = 0;
+    const auto start = Clock::now();
     for (int t = 0; t < options_.tokens; ++t) {
       check_interrupt();
       const auto token = static_cast<TokenId>(random.below(static_cast<std::uint64_t>(model_->config().vocab_size)));
-      session_.forward({&token, 1});
+      const std::span<const float> logits = session_.forward({&token, 1});
+      const auto sampled = Clock::now();
+      sampler_.sample(logits);
+      sampling += seconds_since(sampled);
     }
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = seconds_since(start);
     if (!keep) return;
     side.seconds_per_token.push_back(seconds / options_.tokens);
+    side.sampling.push_back(sampling / options_.tokens);
     side.read_bandwidth.push_back(std::max(before, memory_read_rate({probe_.get(), probe_bytes_}, pool_)));
     side.parts.push_back(session_.times());
     side.bytes = bytes_of(*model_, skip ? ffn_.get() : nullptr, session_.times(), options_);
@@ -95,6 +105,7 @@ class Bench {
   const DecodeBenchOptions& options_;
   ThreadPool& pool_;
   Session session_;
+  Sampler sampler_{{.temperature = 0.8F}};
   std::shared_ptr<SparseFfn> ffn_;
   std::shared_ptr<std::byte> probe_;
   std::size_t probe_bytes_ = 0;
@@ -127,6 +138,7 @@ Json side_json(const DecodeSide& side, int tokens) {
             {"projections", part([](const PartTimes& t) { return t.projections; })},
             {"attention", part([](const PartTimes& t) { return t.attention; })},
             {"unembedding", part([](const PartTimes& t) { return t.unembedding; })},
+            {"sampling", median(side.sampling) * 1e3},
             {"rest",
              part([](const PartTimes& t) { return t.all - t.ffn - t.projections - t.attention - t.unembedding; })}}},
           {"gb_per_s", spread(gigabytes)},

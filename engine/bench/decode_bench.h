@@ -30,7 +30,8 @@ struct TokenBytes {
 };
 
 struct DecodeSide {
-  std::vector<double> seconds_per_token;  // a round each
+  std::vector<double> seconds_per_token;  // sampling included; a round each
+  std::vector<double> sampling;           // seconds a token of that: drawing from the logits; a round each
   std::vector<double> read_bandwidth;     // bytes a second, the larger of before and after a round
   std::vector<PartTimes> parts;           // a round each, of all its tokens
   TokenBytes bytes;
@@ -74,8 +75,9 @@ std::vector<BatchPoint> bench_batches(const std::shared_ptr<const Model>& model,
 
 Json to_json(const std::vector<BatchPoint>& curve);
 
-/// One sequence, one token at a time; the two sides alternate with the same tokens. skipping.ffn null: dense only.
-/// progress(rounds done). Throws InvalidArgument for impossible options, as Session does.
+/// One sequence, one token at a time; the two sides alternate with the same tokens. skipping.ffn null: dense only. A
+/// token is drawn from the logits too, at temperature 0.8, and then another goes on, the same on both sides.
+/// progress(rounds done, without the first one, which is thrown away: 0 after it). Throws InvalidArgument for impossible options, as Session does.
 DecodeBench bench_decode(const std::shared_ptr<const Model>& model, const Skipping& skipping,
                          const DecodeBenchOptions& options, ThreadPool& pool,
                          const std::function<void(int)>& progress = {});

@@ -74,8 +74,10 @@ Chart parts_chart(const std::vector<Side>& sides, bool times) {
       return times ? side.at("milliseconds_per_token_by_part").at(kParts[p]).get<double>()
                    : side.at("bytes_per_token_by_part").at(kParts[p]).get<double>() * 1e-9;
     });
-  if (times)
+  if (times) {
+    add("sampling", [](const Json& side) { return side.at("milliseconds_per_token_by_part").at("sampling").get<double>(); });
     add("rest", [](const Json& side) { return side.at("milliseconds_per_token_by_part").at("rest").get<double>(); });
+  }
   return {times ? "Where the time of a token goes" : "Where its bytes go",
           times ? "Medians of the rounds." : "Weights, and the keys and values of the positions in the cache.",
           times ? "Milliseconds of a token by part of the model." : "Bytes of a token by part of the model.", chart};

@@ -58,12 +58,18 @@ class Layers {
       if (random_.uniform() < density) index_.push_back(i);
     const WeightMatrix& first = config_.gated ? rows.gate : rows.up;
     const WeightMatrix multiplier = config_.gated ? rows.up : WeightMatrix{};
-    if (const LayerPredictor* const predictor = predictors_ == nullptr ? nullptr : predictors_->find(static_cast<int>(layer)))
+    if (const LayerPredictor* const predictor =
+            predictors_ == nullptr ? nullptr : predictors_->find(static_cast<int>(layer)))
       return time([&] {
         predictor->predict(x_.data(), 1, hidden_.data(), gates_.data(), pool_);
         std::fill_n(ups_.begin(), index_.size(), 1.0F);
-        sparse_ffn({.multiplier = multiplier, .multiplier_bias = {}, .down = rows.down, .gate = first,
-                    .gate_bias = {}, .activation = Activation::silu, .activation_threshold = 0},  // never 0
+        sparse_ffn({.multiplier = multiplier,
+                    .multiplier_bias = {},
+                    .down = rows.down,
+                    .gate = first,
+                    .gate_bias = {},
+                    .activation = Activation::silu,
+                    .activation_threshold = 0},  // never 0
                    index_, ups_.data(), x_.data(), out_.data(), scratch_, pool_);
       });
     return time([&] {

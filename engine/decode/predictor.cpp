@@ -35,7 +35,8 @@ PredictorFile open(const std::filesystem::path& path) {
 }
 
 /// A tensor's values. Throws BadInput where the shape differs or a value is not finite.
-std::vector<float> values_of(const PredictorFile& file, const std::string& name, const std::vector<std::int64_t>& shape) {
+std::vector<float> values_of(const PredictorFile& file, const std::string& name,
+                             const std::vector<std::int64_t>& shape) {
   const TensorView& tensor = file.archive.at(name);
   if (tensor.shape != shape)
     throw BadInput("{}: expected {} of {}, found {}", file.path, name, shape_text(shape), tensor.shape_text());
@@ -50,7 +51,8 @@ std::vector<float> values_of(const PredictorFile& file, const std::string& name,
 
 }  // namespace
 
-void LayerPredictor::predict(const float* x, std::int64_t tokens, float* hidden, float* logits, ThreadPool& pool) const {
+void LayerPredictor::predict(const float* x, std::int64_t tokens, float* hidden, float* logits,
+                             ThreadPool& pool) const {
   linear(fc1, x, tokens, {}, hidden, pool);
   if (relu) activate(Activation::relu, hidden, tokens * fc1.out);
   linear(fc2, hidden, tokens, bias, logits, pool);
@@ -76,7 +78,8 @@ std::shared_ptr<const LayerPredictors> LayerPredictors::load(std::span<const Sel
     const std::string prefix = "layers." + std::to_string(l) + ".";
     const std::vector<std::int64_t>& shape = file.archive.at(prefix + "fc1.weight").shape;
     const std::int64_t rank = shape.empty() ? 0 : shape.front();
-    if (rank < 1) throw BadInput("{}: expected {}fc1.weight with a row or more, found {}", file.path, prefix, shape_text(shape));
+    if (rank < 1)
+      throw BadInput("{}: expected {}fc1.weight with a row or more, found {}", file.path, prefix, shape_text(shape));
     const std::vector<float> first = values_of(file, prefix + "fc1.weight", {rank, config.d_model});
     const std::vector<float> second = values_of(file, prefix + "fc2.weight", {config.d_ff, rank});
     const auto stored = [&](const std::vector<float>& values, std::int64_t out, std::int64_t in) {

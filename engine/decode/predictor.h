@@ -38,9 +38,9 @@ struct LayerPredictor {
 /// The predictors that the rules of a plan name. Immutable; const methods may run at once.
 class LayerPredictors {
  public:
-  /// rules: one a layer; those that are Predictors name files in `folder`. Null where none does. Throws BadInput: a file
-  /// that is missing, damaged, of another model's widths, without a layer that a rule wants, or with weights that are
-  /// not finite.
+  /// rules: one a layer; those that are Predictors name files in `folder`. Null where none does. Throws BadInput: a
+  /// file that is missing, damaged, of another model's widths, without a layer that a rule wants, or with weights that
+  /// are not finite.
   static std::shared_ptr<const LayerPredictors> load(std::span<const SelectionRule> rules,
                                                      const std::filesystem::path& folder, const ModelConfig& config);
 

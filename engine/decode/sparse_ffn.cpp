@@ -137,8 +137,8 @@ std::int64_t SparseFfn::spark_values(const NeuronMajorLayer& rows, const float* 
   return 0;
 }
 
-/// The neurons that the predictor names: of one token index_ and packed_, all 1, as list_union() leaves them; of several
-/// values_, 1 or 0. Returns how many one token has.
+/// The neurons that the predictor names: of one token index_ and packed_, all 1, as list_union() leaves them; of
+/// several values_, 1 or 0. Returns how many one token has.
 std::int64_t SparseFfn::predict(const LayerPredictor& predictor, float threshold, const float* in, std::int64_t tokens,
                                 ThreadPool& pool) {
   const std::int64_t d_ff = model_->config().d_ff;

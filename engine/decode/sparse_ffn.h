@@ -66,8 +66,8 @@ class SparseFfn {
   /// share, not their union: skipping saves reading while tokens are few and arithmetic when they are many.
   void set_density_limit(double share) { density_limit_ = share; }
 
-  /// Whether forward() is for this layer; all layers, until said otherwise, where there are weights by neuron. A layer that is not is computed densely and
-  /// masked, with the same result up to the order of sums.
+  /// Whether forward() is for this layer; all layers, until said otherwise, where there are weights by neuron. A layer
+  /// that is not is computed densely and masked, with the same result up to the order of sums.
   bool skips(int layer) const { return skips_[static_cast<std::size_t>(layer)]; }
   /// Throws InvalidArgument where there are no weights by neuron.
   void set_skips(int layer, bool skips);

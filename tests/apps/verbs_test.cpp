@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <set>
 
+#include "core/tensor/safetensors.h"
 #include "tests/apps/files.h"
 #include "tests/apps/program.h"
 #include "tests/test_support.h"
@@ -271,6 +273,42 @@ TEST(Bench, MeasuresAModelForPeopleAndSaysWhyNothingIsSkipped) {
               HasSubstr("nothing is skipped: --dense"));
 }
 
+TEST(Bench, MeasuresAgainstLlamaCpp) {
+  const TemporaryFolder folder;
+  // Stands for llama-bench; it looks whether the file that it is to measure is there and is GGUF.
+  const auto program = folder / "llama-bench";
+  std::ofstream(program) << "#!/bin/sh\n[ \"$(head -c 4 \"$2\")\" = GGUF ] || exit 5\necho run >> " << (folder / "runs")
+                         << "\necho '{\"avg_ts\": 100}'\n";
+  fs::permissions(program, fs::perms::owner_all);
+  const std::vector<std::string> command = {"bench", "--shape", "128,512,2,256", "--rounds", "2", "--tokens", "3", "--context",
+                                            "5", "--batches", "none", "--against", program};
+  Surroundings surroundings;
+  surroundings.environment["TMPDIR"] = folder.path();
+  std::vector<std::string> json_command = command;
+  json_command.push_back("--json");
+  const Json json = Json::parse(must(json_command, surroundings).out);
+  EXPECT_EQ(lines_of(read_all(folder / "runs")).size(), 3U);  // one round is thrown away
+  EXPECT_EQ(json["against"]["weights"], "the same weights");
+  EXPECT_EQ(json["against"]["tokens_per_second"]["median"], 100);
+  const Json& times = json["dense"]["milliseconds_per_token_by_part"];
+  EXPECT_GT(times["sampling"].get<double>(), 0);
+  EXPECT_GT(json["against"]["dense_ratio"]["max"].get<double>(), 0);
+  EXPECT_GE(json["against"]["dense_ratio"]["max"].get<double>() * 100 * (1 + 1e-6),
+            json["dense"]["tokens_per_second"]["max"].get<double>());  // sampling is left out
+  EXPECT_GT(json["against"]["sparse_ratio"]["median"].get<double>(), 0);
+  EXPECT_THAT(must(command, surroundings).out, HasSubstr("llama.cpp decodes the same weights: 100"));
+  const Json spark = Json::parse(must({"bench", (fs::path(TORPOR_SOURCE_DIR) / "models/spark").string(), "--rounds", "1", "--tokens", "2",
+                                       "--context", "4", "--batches", "none", "--against", program, "--json"},
+                                      surroundings)
+                                     .out);
+  EXPECT_EQ(spark["against"]["weights"], "a dense model of the same size (768 neurons, gated)");
+  // Nothing is left behind.
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"llama-bench", "runs"}));
+  std::ofstream(program) << "#!/bin/sh\necho no such backend >&2; exit 4\n";
+  EXPECT_THAT(torpor(command, surroundings).err, HasSubstr("exit code 4: no such backend"));
+  EXPECT_THAT(torpor({"bench", tiny(), "--against", "/no/such/program"}).err, HasSubstr("expected the program llama-bench"));
+}
+
 TEST(Bench, ShowsTheLadderOfKernels) {
   const std::vector<std::string> command = {"bench", "--kernels", "--rounds", "1", "--megabytes", "64"};
   expect_for_people(must(command).out);
@@ -417,6 +455,91 @@ TEST_F(Profiled, ItsPlanTravelsWithAPackedModel) {
   // Packed again without a plan, the old one is gone.
   must({"pack", tiny(), "-o", folder / "q"});
   EXPECT_FALSE(fs::exists(folder / "q" / "plan.json"));
+}
+
+/// A plan of the tiny model whose rules are predictors, and the file that they name, in `folder`.
+void write_predictor_plan(const fs::path& plan, const fs::path& folder) {
+  const Json config = Json::parse(read_all(fs::path(tiny()) / "config.json"));
+  const auto width = config["hidden_size"].get<std::int64_t>(), neurons = config["intermediate_size"].get<std::int64_t>();
+  constexpr std::int64_t kRank = 8;
+  std::vector<float> first(static_cast<std::size_t>(kRank * width)), second(static_cast<std::size_t>(neurons * kRank));
+  for (std::size_t i = 0; i < first.size(); ++i) first[i] = static_cast<float>(i * 7 % 11) - 5;
+  for (std::size_t i = 0; i < second.size(); ++i) second[i] = static_cast<float>(i * 5 % 13) - 6;
+  std::vector<TensorView> tensors;
+  for (int l = 0; l < 2; ++l) {
+    const std::string name = "layers." + std::to_string(l);
+    tensors.push_back({name + ".fc1.weight", NumberFormat::f32, {kRank, width}, std::as_bytes(std::span(first))});
+    tensors.push_back({name + ".fc2.weight", NumberFormat::f32, {neurons, kRank}, std::as_bytes(std::span(second))});
+  }
+  write_safetensors(folder / "predictor.safetensors", tensors, {{"torpor_predictor", "1"}, {"activation", "relu"}});
+  Json json = Json::parse(read_all(plan));
+  for (Json& layer : json["layers"])
+    layer["rule"] = {{"type", "predictor"}, {"file", "predictor.safetensors"}, {"threshold", 2.5}};
+  write_all(folder / "plan.json", json.dump());
+}
+
+TEST_F(Profiled, APlanOfPredictorsRunsEvaluatesAndPacks) {
+  const TemporaryFolder folder;
+  write_predictor_plan(results() / "plan.json", folder.path());
+  const std::string plan = folder / "plan.json";
+  const std::vector<std::string> run = {"run", tiny(), "--plan", plan, "--greedy", "--max-tokens", "30", "--json"};
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> command = run;
+    command.insert(command.end(), more.begin(), more.end());
+    return Json::parse(must(command).out);
+  };
+  const Json skipped = with({"--force"}), masked = with({"--dense"});
+  EXPECT_EQ(skipped["text"], masked["text"]);
+  EXPECT_GT(skipped["density"].get<double>(), 0.02);
+  EXPECT_LT(skipped["density"].get<double>(), 0.9);
+  EXPECT_TRUE(masked["density"].is_null());
+  EXPECT_TRUE(masked["skipping"]["packed_bytes"].is_null());
+  for (const Json& layer : skipped["skipping"]["layers"]) EXPECT_EQ(layer["skipped"], true);
+  const Json evaluated = Json::parse(
+      must({"eval", tiny(), "--text", tiny_text(), "--plan", plan, "--json", "--max-tokens", "2000"}).out)["plan"];
+  EXPECT_GT(evaluated["perplexity_ratio"].get<double>(), 1.001);  // these predictors know nothing
+  ASSERT_EQ(evaluated["layers"].size(), 2U);
+  double sum = 0;
+  for (const Json& layer : evaluated["layers"]) sum += layer["density"].get<double>();
+  EXPECT_NEAR(sum / 2, evaluated["density"].get<double>(), 1e-12);
+  // The file goes where the plan goes.
+  must({"pack", tiny(), "--type", "f32", "--plan", plan, "-o", folder / "p"});
+  fs::remove(folder / "predictor.safetensors");
+  EXPECT_EQ(Json::parse(must({"run", folder / "p", "--greedy", "--max-tokens", "30", "--force", "--json"}).out)["text"],
+            skipped["text"]);
+  const Outcome missing = torpor({"run", tiny(), "--plan", plan});
+  EXPECT_EQ(missing.exit_code, 3);
+  EXPECT_THAT(missing.err, HasSubstr("predictor.safetensors"));
+}
+
+TEST_F(Profiled, StatsOfEvalTellTheActiveNeuronsOfEachLayer) {
+  const std::vector<std::string> command = {"eval", tiny(), "--text", tiny_text(), "--max-tokens", "2000", "--stats"};
+  std::vector<std::string> with_plan = command;
+  with_plan.insert(with_plan.end(), {"--plan", results() / "plan.json"});
+  const auto lines = lines_of(must(with_plan).err);
+  ASSERT_EQ(lines.size(), 3U);
+  EXPECT_EQ(lines[0], "layer  active");
+  EXPECT_THAT(lines[1], ::testing::ContainsRegex("^ *0 +[0-9.]+"));
+  EXPECT_THAT(must(command).err, HasSubstr("no plan was given"));
+}
+
+TEST(Run, ALineAtTheBottomOfTheTerminalTellsTheActiveNeurons) {
+  if (std::system("command -v script >/dev/null") != 0) GTEST_SKIP() << "needs the program script";
+  const TemporaryFolder folder;
+  const std::string relu2 = fs::path(TORPOR_SOURCE_DIR) / "models/relu2";
+  const auto in_terminal = [&](const std::string& arguments) {
+    const std::string out = folder / "typescript";
+    const std::string command = fmt::format("TERM=xterm script -qec 'stty rows 20 cols 90; {} run {} --max-tokens 300 --seed 1 {}' {} "
+                                            "</dev/null >/dev/null 2>&1",
+                                            TORPOR_PROGRAM, relu2, arguments, out);
+    EXPECT_EQ(std::system(command.c_str()), 0);
+    return read_all(out);
+  };
+  const std::string told = in_terminal("--stats");
+  EXPECT_THAT(told, AllOf(HasSubstr("\x1b[1;19r"), HasSubstr("\x1b[20;1H"), HasSubstr("of neurons active (")));
+  // The line is given back, after the last time that it was drawn.
+  EXPECT_GT(told.rfind("\x1b[r"), told.rfind("of neurons active ("));
+  EXPECT_THAT(in_terminal(""), Not(HasSubstr("\x1b[1;19r")));
 }
 
 TEST(Pack, WritesAModelThatEveryVerbTakes) {

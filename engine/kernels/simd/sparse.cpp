@@ -295,8 +295,7 @@ void count_at_least(const float* values, std::int64_t n, const std::uint32_t* bi
   counts[2] = hn::GetLane(hn::SumOfLanes(di, sum2));
   counts[3] = hn::GetLane(hn::SumOfLanes(di, sum3));
   for (; i < n; ++i)
-    for (int p = 0; p < 4; ++p)
-      counts[p] += (std::bit_cast<std::uint32_t>(values[i]) & 0x7fffffffU) >= bits[p] ? 1 : 0;
+    for (int p = 0; p < 4; ++p) counts[p] += (std::bit_cast<std::uint32_t>(values[i]) & 0x7fffffffU) >= bits[p] ? 1 : 0;
 }
 
 std::int64_t compact_at_least(const float* values, std::int64_t n, std::uint32_t low, std::int32_t* index,

@@ -16,9 +16,9 @@ namespace {
 
 using testing::copy;
 using testing::expected_of;
+using ::testing::HasSubstr;
 using testing::relative_difference;
 using testing::TemporaryFolder;
-using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
 constexpr double kSelf = 2e-5;  // other orders of sums
@@ -111,8 +111,8 @@ TEST_P(Predicted, LogitsAreThoseOfPlainLoops) {
         for (std::int64_t i = 0; i < config.d_ff; ++i) {
           double sum = relu ? file.values[prefix + "fc2.bias"][static_cast<std::size_t>(i)] : 0, size = 1;
           for (std::int64_t r = 0; r < rank; ++r) {
-            const double term = h[static_cast<std::size_t>(r)] *
-                                static_cast<double>(second[static_cast<std::size_t>(i * rank + r)]);
+            const double term =
+                h[static_cast<std::size_t>(r)] * static_cast<double>(second[static_cast<std::size_t>(i * rank + r)]);
             sum += term;
             size += std::abs(term);
           }
@@ -178,8 +178,8 @@ TEST_P(Predicted, EveryThreadCountAndBatchGivesTheSameBits) {
   for (const int threads : {1, 2, 3, 8}) {
     ThreadPool some(threads);
     const std::vector<bool> predicted(rules.size(), true);
-    const auto ffn = std::make_shared<SparseFfn>(model, NeuronMajorWeights::pack(model, some, {}, predicted), rules,
-                                                 predictors);
+    const auto ffn =
+        std::make_shared<SparseFfn>(model, NeuronMajorWeights::pack(model, some, {}, predicted), rules, predictors);
     ffn->set_together_from(0);
     Session session(model, some, {.sequences = 3});
     session.set_sparse_ffn(ffn);
@@ -219,14 +219,17 @@ TEST(LayerPredictors, BadFilesAreNamed) {
   load(PredictorFile(config, 32, true));
   expect("this is no file of predictors", [](PredictorFile& f) { f.metadata.erase("torpor_predictor"); });
   expect("this is no file of predictors", [](PredictorFile& f) { f.metadata["torpor_predictor"] = "2"; });
-  expect("\"activation\" of \"relu\" or \"none\", found \"gelu\"", [](PredictorFile& f) { f.metadata["activation"] = "gelu"; });
+  expect("\"activation\" of \"relu\" or \"none\", found \"gelu\"",
+         [](PredictorFile& f) { f.metadata["activation"] = "gelu"; });
   expect("layers.1.fc1.weight", [](PredictorFile& f) { f.values.erase("layers.1.fc1.weight"); });
   expect("layers.0.fc2.weight", [](PredictorFile& f) { f.values.erase("layers.0.fc2.weight"); });
   expect("layers.0.fc1.weight", [&](PredictorFile& f) {
-    f.put("layers.0.fc1.weight", {32, config.d_model + 1}, std::vector<float>(static_cast<std::size_t>(32 * (config.d_model + 1))));
+    f.put("layers.0.fc1.weight", {32, config.d_model + 1},
+          std::vector<float>(static_cast<std::size_t>(32 * (config.d_model + 1))));
   });
-  expect("layers.0.fc1.weight with a row or more",
-         [&](PredictorFile& f) { f.put("layers.0.fc1.weight", {0, config.d_model}, {}); });
+  expect("layers.0.fc1.weight with a row or more", [&](PredictorFile& f) {
+    f.put("layers.0.fc1.weight", {0, config.d_model}, {});
+  });
   expect("layers.0.fc2.bias", [](PredictorFile& f) { f.put("layers.0.fc2.bias", {1}, {0}); });
   expect("NaN or infinity in layers.1.fc2.weight",
          [](PredictorFile& f) { f.values["layers.1.fc2.weight"][3] = std::nanf(""); });
@@ -235,7 +238,8 @@ TEST(LayerPredictors, BadFilesAreNamed) {
   for (const char* name : {"../p.safetensors", "/p.safetensors", "..", "", "a/p.safetensors"})
     EXPECT_THAT(
         [&] {
-          LayerPredictors::load(std::vector<SelectionRule>(model->layers().size(), Predictor{name}), folder.path(), config);
+          LayerPredictors::load(std::vector<SelectionRule>(model->layers().size(), Predictor{name}), folder.path(),
+                                config);
         },
         ThrowsMessage<BadInput>(HasSubstr("beside the plan")))
         << name;

@@ -162,8 +162,7 @@ TEST(SparseFfn, TokensTogetherHaveTheBitsThatEachHasAlone) {
         for (std::int64_t t = 0; t < tokens; ++t) {
           std::vector<float> alone(values.begin() + t * n, values.begin() + (t + 1) * n);
           std::vector<float> wanted(static_cast<std::size_t>(c.width));
-          sparse_ffn(layer.rows, layer.active, alone.data(), x.data() + t * in, wanted.data(), scratch,
-                     pool);
+          sparse_ffn(layer.rows, layer.active, alone.data(), x.data() + t * in, wanted.data(), scratch, pool);
           const std::string which = fmt::format("{}, token {} of {}", describe(c), t, tokens);
           ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), out.begin() + t * c.width)) << which;
           ASSERT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + t * n)) << which;
@@ -277,7 +276,8 @@ TEST(TopK, SelectsWhatSortingSelects) {
           if (kind == 2)  // mostly zeros, of both signs
             for (float& v : values) v = v > 1 ? v : std::copysign(0.0F, v);
           if (kind == 3)  // of very different sizes, sorted: the sample sees little
-            for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::ldexp(values[i], static_cast<int>(i % 200) - 120);
+            for (std::size_t i = 0; i < values.size(); ++i)
+              values[i] = std::ldexp(values[i], static_cast<int>(i % 200) - 120);
           if (kind == 3) std::sort(values.begin(), values.end());
           if (kind == 4) std::fill(values.begin(), values.end(), -1.5F);
           std::vector<std::int32_t> order(values.size());
