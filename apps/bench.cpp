@@ -93,9 +93,10 @@ void tell(const Json& json, const Skipping& skipping) {
   if (!json["sparse"].is_null()) add_side(rates, parts, "skipping", json["sparse"]);
   print(rates.text() + "\n" + parts.text() + "\n");
   if (const Json& against = json["against"]; !against.is_null()) {
-    print(fmt::format("  llama.cpp decodes {}: {} tokens/s; in the same rounds, without sampling:\n    dense {} as fast\n",
-                      against["weights"].get<std::string>(), spread_text(against["tokens_per_second"]),
-                      ratio_text(against["dense_ratio"])));
+    print(fmt::format(
+        "  llama.cpp decodes {}: {} tokens/s; in the same rounds, without sampling:\n    dense {} as fast\n",
+        against["weights"].get<std::string>(), spread_text(against["tokens_per_second"]),
+        ratio_text(against["dense_ratio"])));
     if (!against["sparse_ratio"].is_null())
       print(fmt::format("    skipping {} as fast\n", ratio_text(against["sparse_ratio"])));
     print("\n");
@@ -244,6 +245,7 @@ int bench(std::span<const std::string> arguments) {
   app.add_option("--plan", options.plan, "Skip what this plan of `torpor profile` says")->type_name("FILE");
   app.add_flag("--dense", options.dense, "Measure the dense model only");
   add_mapped_option(app, options.model);
+  add_cache_option(app, options.decode.cache);
   add_integer_option(app, "--context", options.decode.context, 0, INT32_MAX,
                      "Positions in the cache when a round begins, with drawn keys and values (256)");
   add_integer_option(app, "--tokens", options.decode.tokens, 1, 1 << 20, "Tokens of a round (16)");
@@ -261,9 +263,10 @@ int bench(std::span<const std::string> arguments) {
   options.decode.seed = common.seed;
   options.batches = batches_of(batches);
   if (!options.against.empty() && ::access(options.against.c_str(), X_OK) != 0)
-    throw UsageError("--against: expected the program llama-bench, found nothing that can be run at {}. "
-                     "bench/build_llama_cpp builds one",
-                     options.against.string());
+    throw UsageError(
+        "--against: expected the program llama-bench, found nothing that can be run at {}. "
+        "bench/build_llama_cpp builds one",
+        options.against.string());
   if (options.kernels) {
     if (!options.model.model.empty() || !options.shape.empty())
       throw UsageError("expected --kernels without a MODEL or --shape: it has its own");

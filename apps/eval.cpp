@@ -28,6 +28,7 @@ struct EvalOptions {
   ModelOptions model;
   fs::path text, plan;
   bool stats = false;
+  NumberFormat cache = NumberFormat::f32;
   std::int64_t window = 0, max_tokens = 0;
 };
 
@@ -41,8 +42,8 @@ struct Measured {
 class Evaluator {
  public:
   Evaluator(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window,
-            std::shared_ptr<SparseFfn> mask, std::int64_t total, bool in_tokens, bool show_progress)
-      : session_(evaluation_session(model, pool, window)),
+            std::shared_ptr<SparseFfn> mask, NumberFormat cache, std::int64_t total, bool in_tokens, bool show_progress)
+      : session_(evaluation_session(model, pool, window, cache)),
         pool_(pool),
         mask_(std::move(mask)),
         in_tokens_(in_tokens),
@@ -196,6 +197,7 @@ int eval(std::span<const std::string> arguments) {
       ->type_name("FILE")
       ->required();
   app.add_option("--plan", options.plan, "Also leave out what this plan of `torpor profile` says")->type_name("FILE");
+  add_cache_option(app, options.cache);
   app.add_flag("--stats", options.stats, "Tell the active neurons of each layer on standard error");
   add_integer_option(app, "--window", options.window, 2, INT32_MAX,
                      "Tokens that the model sees at once (512, or its context)");
@@ -220,7 +222,7 @@ int eval(std::span<const std::string> arguments) {
     masks = prepare_skipping(model, &*plan, Skip::never, pool);
   }
 
-  Evaluator evaluator(model, pool, window, masks.ffn, options.max_tokens > 0 ? options.max_tokens : corpus.bytes(),
+  Evaluator evaluator(model, pool, window, masks.ffn, options.cache, options.max_tokens > 0 ? options.max_tokens : corpus.bytes(),
                       options.max_tokens > 0, !common.quiet);
   if (options.max_tokens > 0) {
     const std::int64_t count = std::max<std::int64_t>(2, options.max_tokens / window);

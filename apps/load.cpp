@@ -40,6 +40,17 @@ void add_mapped_option(CLI::App& app, ModelOptions& options) {
                "more slowly than from large pages");
 }
 
+void add_cache_option(CLI::App& app, NumberFormat& format) {
+  app.add_option_function<std::string>(
+         "--cache",
+         [&format](const std::string& name) {
+           if (name != "f32" && name != "q8") throw UsageError("expected a --cache of f32 or q8, got \"{}\"", name);
+           format = name == "q8" ? NumberFormat::q8_0 : NumberFormat::f32;
+         },
+         "Format of the cached keys and values: f32, or q8: a quarter of the memory and reading (f32)")
+      ->type_name("TYPE");
+}
+
 void add_model_options(CLI::App& app, ModelOptions& options, bool required) {
   app.add_option("MODEL", options.model, "Hugging Face folder, .gguf file or llama2.c checkpoint (.bin)")
       ->required(required);

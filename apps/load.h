@@ -42,6 +42,9 @@ bool copy_tokenizer(const Model& model, const ModelOptions& options, const std::
 /// The plan that lies in a packed model's folder, or an empty path.
 std::filesystem::path packed_plan(const std::filesystem::path& model);
 
+/// --cache, the format of keys and values: f32 (the default) or q8.
+void add_cache_option(CLI::App& app, NumberFormat& format);
+
 /// The format of weights that a --type names: bf16, f32, q8 or q4. Throws UsageError.
 NumberFormat weight_type(const std::string& type);
 

@@ -39,6 +39,7 @@ struct RunOptions {
   bool greedy = false, stats = false, no_prompt_echo = false, dense = false, force = false, no_plan = false;
   SamplingOptions sampling;
   std::int64_t max_tokens = 0;  // 0: until the context is full
+  NumberFormat cache = NumberFormat::f32;
 };
 
 struct Generated {
@@ -222,6 +223,7 @@ int run(std::span<const std::string> arguments) {
       app.add_flag("--dense", options.dense, "Compute all neurons; what a plan leaves out is set to zero, not skipped");
   app.add_flag("--force", options.force, "Skip also where it was measured not to pay on this machine")->excludes(dense);
   add_mapped_option(app, options.model);
+  add_cache_option(app, options.cache);
   app.add_flag("--stats", options.stats, "Tell times, rates and the active neurons of each layer on standard error");
 
   const std::string sampling = "Sampling";
@@ -252,7 +254,7 @@ int run(std::span<const std::string> arguments) {
   const auto tokenizer = load_tokenizer_for(*model, options.model);
   const std::string given = prompt_of(options);
   ThreadPool pool(common.threads);
-  Session session(model, pool);
+  Session session(model, pool, {.cache_format = options.cache});
   std::optional<PlanInFolder> plan;
   if (options.plan.empty() && !options.no_plan) options.plan = packed_plan(options.model.model);
   if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);

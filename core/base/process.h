@@ -7,9 +7,9 @@
 namespace torpor {
 
 struct ProcessOutput {
-  int exit_code = 0;    // 128 + n where signal n ended it, as in a shell
-  std::string output;   // standard output
-  std::string error;    // standard error
+  int exit_code = 0;   // 128 + n where signal n ended it, as in a shell
+  std::string output;  // standard output
+  std::string error;   // standard error
 };
 
 /// Runs arguments[0] (a path, or a name that PATH finds) with the others, without a shell, and waits. Standard input is

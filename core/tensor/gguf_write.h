@@ -25,7 +25,8 @@ class GgufWriter {
   void add(std::string_view key, std::span<const std::int32_t> values);
 
   /// Its bytes must live until write(). Shape: outermost first, as everywhere here. Throws InvalidArgument for a format
-  /// that GGUF has no number for, bytes that are not as many as format and shape need, and a name that was there before.
+  /// that GGUF has no number for, bytes that are not as many as format and shape need, and a name that was there
+  /// before.
   void add_tensor(TensorView tensor);
 
   std::int64_t data_bytes() const { return static_cast<std::int64_t>(data_bytes_); }

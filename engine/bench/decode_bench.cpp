@@ -33,7 +33,7 @@ TokenBytes bytes_of(const Model& model, const SparseFfn* ffn, const PartTimes& t
       bytes.projections += static_cast<double>(w->bytes());
     for (const WeightMatrix* w : {&layer.ffn.gate, &layer.ffn.up, &layer.ffn.stored_down()})
       bytes.ffn += static_cast<double>(w->bytes());
-    const double keys = visible(config, l, options), head = config.head_dim * sizeof(float);
+    const double keys = visible(config, l, options), head = static_cast<double>(bytes_of(options.cache, config.head_dim));
     if (config.spark.attention() && times.attention_rows > 0) {
       const int group = config.n_heads / config.n_kv_heads;
       const double kept =
@@ -58,7 +58,7 @@ class Bench {
       : model_(model),
         options_(options),
         pool_(pool),
-        session_(model, pool, {.context = options.context + options.tokens}) {
+        session_(model, pool, {.context = options.context + options.tokens, .cache_format = options.cache}) {
     if (skipping.ffn && skipping.reason.empty()) ffn_ = skipping.ffn;
     session_.draw_cache(0, options.context, options.seed + 1);
     const std::int64_t caches =
@@ -244,6 +244,7 @@ DecodeBench bench_decode(const std::shared_ptr<const Model>& model, const Skippi
 
 Json to_json(const DecodeBench& bench) {
   Json json = {{"context", bench.options.context},
+               {"cache", traits(bench.options.cache).name},
                {"tokens", bench.options.tokens},
                {"rounds", bench.options.rounds},
                {"dense", side_json(bench.dense, bench.options.tokens)},

@@ -19,6 +19,7 @@ struct DecodeBenchOptions {
   int tokens = 16;               // a round
   int rounds = 7;                // of each side; one more before them is thrown away
   std::uint64_t seed = 0;        // of the tokens
+  NumberFormat cache = NumberFormat::f32;  // of keys and values, or q8_0
   std::int64_t probe_bytes = 0;  // of memory that is read for the bandwidth; 0: four caches, at most 2 GB
 };
 
@@ -77,7 +78,8 @@ Json to_json(const std::vector<BatchPoint>& curve);
 
 /// One sequence, one token at a time; the two sides alternate with the same tokens. skipping.ffn null: dense only. A
 /// token is drawn from the logits too, at temperature 0.8, and then another goes on, the same on both sides.
-/// progress(rounds done, without the first one, which is thrown away: 0 after it). Throws InvalidArgument for impossible options, as Session does.
+/// progress(rounds done, without the first one, which is thrown away: 0 after it). Throws InvalidArgument for
+/// impossible options, as Session does.
 DecodeBench bench_decode(const std::shared_ptr<const Model>& model, const Skipping& skipping,
                          const DecodeBenchOptions& options, ThreadPool& pool,
                          const std::function<void(int)>& progress = {});

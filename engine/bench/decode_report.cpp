@@ -75,7 +75,8 @@ Chart parts_chart(const std::vector<Side>& sides, bool times) {
                    : side.at("bytes_per_token_by_part").at(kParts[p]).get<double>() * 1e-9;
     });
   if (times) {
-    add("sampling", [](const Json& side) { return side.at("milliseconds_per_token_by_part").at("sampling").get<double>(); });
+    add("sampling",
+        [](const Json& side) { return side.at("milliseconds_per_token_by_part").at("sampling").get<double>(); });
     add("rest", [](const Json& side) { return side.at("milliseconds_per_token_by_part").at("rest").get<double>(); });
   }
   return {times ? "Where the time of a token goes" : "Where its bytes go",

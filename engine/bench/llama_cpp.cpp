@@ -22,7 +22,9 @@ struct Stored {
 };
 
 Stored stored(const Model& model, Part part, int layer) {
-  const auto norm = [](const NormWeights& w) { return Stored{.matrix = nullptr, .vector = &w.weight, .bias = &w.bias}; };
+  const auto norm = [](const NormWeights& w) {
+    return Stored{.matrix = nullptr, .vector = &w.weight, .bias = &w.bias};
+  };
   if (part == Part::token_embedding) return {&model.token_embedding(), nullptr, nullptr};
   if (part == Part::unembedding) return {&model.unembedding(), nullptr, nullptr};
   if (part == Part::final_norm) return norm(model.final_norm());
@@ -79,7 +81,9 @@ class Export {
  private:
   void add_metadata() {
     const std::string name(architecture_of(config_.model_type, model_.path().string()).gguf);
-    const auto size = [&](const char* key, int value) { writer_.add(name + "." + key, static_cast<std::uint32_t>(value)); };
+    const auto size = [&](const char* key, int value) {
+      writer_.add(name + "." + key, static_cast<std::uint32_t>(value));
+    };
     const auto number = [&](const char* key, float value) { writer_.add(name + "." + key, value); };
     writer_.add("general.architecture", name);
     writer_.add("general.name", model_.path().filename().string());
@@ -158,9 +162,9 @@ class Export {
     const std::vector<float> frequencies = rope_frequencies(config_);
     std::vector<float>& divisors = vectors_.emplace_back(frequencies.size());
     for (std::size_t i = 0; i < divisors.size(); ++i)
-      divisors[i] = static_cast<float>(std::pow(static_cast<double>(config_.rope_theta),
-                                                -2.0 * static_cast<double>(i) / config_.rope_dims) /
-                                       static_cast<double>(frequencies[i]));
+      divisors[i] = static_cast<float>(
+          std::pow(static_cast<double>(config_.rope_theta), -2.0 * static_cast<double>(i) / config_.rope_dims) /
+          static_cast<double>(frequencies[i]));
     add_vector("rope_freqs.weight", divisors);
   }
 
@@ -214,9 +218,19 @@ ModelConfig dense_counterpart(const ModelConfig& spark) {
 }
 
 double llama_bench(const LlamaBenchOptions& options) {
-  std::vector<std::string> arguments{options.program.string(), "-m", options.model.string(), "-p", "0", "-n",
-                                     std::to_string(options.tokens), "-t", std::to_string(options.threads), "-r", "1",
-                                     "-o", "jsonl"};
+  std::vector<std::string> arguments{options.program.string(),
+                                     "-m",
+                                     options.model.string(),
+                                     "-p",
+                                     "0",
+                                     "-n",
+                                     std::to_string(options.tokens),
+                                     "-t",
+                                     std::to_string(options.threads),
+                                     "-r",
+                                     "1",
+                                     "-o",
+                                     "jsonl"};
   if (options.context > 0) arguments.insert(arguments.end(), {"-d", std::to_string(options.context)});
   const ProcessOutput ran = run_process(arguments);
   const auto last_lines = [](std::string text) {

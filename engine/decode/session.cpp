@@ -42,6 +42,13 @@ std::int64_t checked_context(const Model& model, const SessionOptions& options) 
   if (config.positions == Positions::learned && options.context > config.context_length)
     throw InvalidArgument("[Session] expected a context of at most {} (the model's learned positions), got {}",
                           config.context_length, options.context);
+  if (options.cache_format == NumberFormat::q8_0 &&
+      (config.head_dim % 32 != 0 || (config.spark.attention() && config.spark.attention_predictor % 32 != 0)))
+    throw BadInput(
+        "{}: expected heads of a multiple of 32 values for an 8-bit cache, found {}{}. Run it with a cache in f32",
+        model.path().string(), config.head_dim,
+        config.spark.attention() ? fmt::format(" and a predictor of {}", config.spark.attention_predictor)
+                                 : std::string());
   return options.context > 0 ? options.context : config.context_length;
 }
 
@@ -61,7 +68,8 @@ struct Session::State {
                .context = context,
                .kv_heads = config.n_kv_heads,
                .head_dim = config.head_dim,
-               .leading = config.spark.attention() ? config.spark.attention_predictor : 0}),
+               .leading = config.spark.attention() ? config.spark.attention_predictor : 0,
+               .format = options.cache_format}),
         frequencies(rope_frequencies(config)) {}
 
   // ── the input of one call, flattened ──
@@ -236,21 +244,38 @@ struct Session::State {
       std::int64_t end = begin + 1;
       while (end < rows && sequence[static_cast<std::size_t>(first + end)] == which) ++end;
       const std::int64_t start = position[static_cast<std::size_t>(first + begin)];
+      if (cache.quantised()) check_finite(layer, begin, end, start);
       for (std::int64_t r = begin; r < end; ++r)
         cache.put(layer, which, start + r - begin, new_keys.data() + r * config.kv_width(),
                   new_values.data() + r * config.kv_width());
-      const float* const keys = cache.keys(layer, which);
-      const float* const values = cache.values(layer, which);
+      const std::byte* const keys = cache.keys(layer, which);
+      const std::byte* const values = cache.values(layer, which);
+      const auto floats = [](const std::byte* p) { return reinterpret_cast<const float*>(p); };
       const float* const q = queries.data() + begin * config.query_width();
       float* const to = mixed.data() + begin * config.query_width();
+      const SparkAttentionShape spark{shape, config.spark.attention_predictor, config.spark.attention_active,
+                                      config.spark.attention_predictor > 0 ? cache.rest_offset() : 0};
       if (config.spark.attention())
-        count(spark_attention({shape, config.spark.attention_predictor, config.spark.attention_active,
-                               config.spark.attention_predictor > 0 ? cache.rest_offset() : 0},
-                              q, end - begin, start, keys, values, config.head_dim, to, pool));
+        count(cache.quantised() ? spark_attention_q8_0(spark, q, end - begin, start, keys, values, to, pool)
+                                : spark_attention(spark, q, end - begin, start, floats(keys), floats(values),
+                                                  config.head_dim, to, pool));
+      else if (cache.quantised())
+        attention_q8_0(shape, q, end - begin, start, keys, values, to, pool);
       else
-        attention(shape, q, end - begin, start, keys, values, config.head_dim, to, pool);
+        attention(shape, q, end - begin, start, floats(keys), floats(values), config.head_dim, to, pool);
       begin = end;
     }
+  }
+
+  /// Rounding to 8 bits would make some number of what is none.
+  void check_finite(int layer, std::int64_t begin, std::int64_t end, std::int64_t start) const {
+    const std::int64_t width = config.kv_width();
+    for (std::int64_t r = begin; r < end; ++r)
+      if (!all_finite(new_keys.data() + r * width, width) || !all_finite(new_values.data() + r * width, width))
+        throw BadInput(
+            "{}: expected finite numbers, found NaN or infinity among the keys and values of layer {} at position {}. "
+            "A weight that is not finite, or numbers that outgrow f32",
+            model->path().string(), layer, start + r - begin);
   }
 
   void count(const SparkAttentionCounts& counts) {

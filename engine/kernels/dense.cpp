@@ -147,14 +147,37 @@ double log_sum_exp(const float* x, std::int64_t n) {
   return simd::log_sum_exp(x, n);
 }
 
-void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
-               const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool) {
+namespace {
+
+void check_attention(const AttentionShape& shape, std::int64_t first) {
   if (shape.heads < 1 || shape.kv_heads < 1 || shape.head_dim < 1 || shape.heads % shape.kv_heads != 0)
     throw InvalidArgument("[attention] expected heads a multiple of kv_heads and a head_dim, got {}, {}, {}",
                           shape.heads, shape.kv_heads, shape.head_dim);
   if (first < 0) throw InvalidArgument("[attention] expected a first position of at least 0, got {}", first);
   if (shape.window < 0) throw InvalidArgument("[attention] expected a window of at least 0, got {}", shape.window);
   if (!(shape.soft_cap >= 0)) throw InvalidArgument("[attention] expected soft_cap >= 0, got {}", shape.soft_cap);
+}
+
+}  // namespace
+
+void attention_q8_0(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first,
+                    const std::byte* keys, const std::byte* values, float* out, ThreadPool& pool) {
+  check_attention(shape, first);
+  if (shape.head_dim % 32 != 0 || shape.head_stride % 32 != 0 || shape.head_stride < shape.head_dim)
+    throw InvalidArgument(
+        "[attention_q8_0] expected a head_dim and a head_stride that are multiples of 32, the second no smaller, got "
+        "{} and {}",
+        shape.head_dim, shape.head_stride);
+  check_count("attention_q8_0", queries, q);
+  if (queries == 0) return;
+  if (keys == nullptr || values == nullptr || out == nullptr)
+    throw InvalidArgument("[attention_q8_0] expected keys, values and room for results, got none");
+  simd::attention_q8_0(shape, q, queries, first, keys, values, out, pool);
+}
+
+void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
+               const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool) {
+  check_attention(shape, first);
   const bool apart = shape.head_stride > 0;  // each head's positions lie together
   const std::int64_t least = apart ? shape.head_dim : std::int64_t{shape.kv_heads} * shape.head_dim;
   if (kv_stride < least || shape.head_stride < 0)

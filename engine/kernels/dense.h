@@ -94,6 +94,12 @@ struct AttentionShape {
 void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
                const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool);
 
+/// The same with keys and values in q8_0, the positions of a head one after another: row p of head h is the block row
+/// p * head_dim + h * head_stride values behind the start. head_dim and head_stride: multiples of 32. The attention of
+/// the rounded numbers, which are turned to f32 a tile at a time.
+void attention_q8_0(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first,
+                    const std::byte* keys, const std::byte* values, float* out, ThreadPool& pool);
+
 /// The instruction set that the kernels use here, as Highway calls it ("AVX3" is AVX-512), or "AVX-512 with VNNI".
 std::string_view kernel_instruction_set();
 

@@ -12,9 +12,9 @@
 
 namespace torpor {
 
-SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
-                                     std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,
-                                     float* out, ThreadPool& pool) {
+namespace {
+
+void check_shape(const SparkAttentionShape& shape) {
   const AttentionShape& a = shape.attention;
   if (a.heads < 1 || a.kv_heads < 1 || a.head_dim < 1 || a.heads % a.kv_heads != 0 || a.soft_cap != 0)
     throw InvalidArgument(
@@ -28,6 +28,28 @@ SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const flo
   if (shape.rest_offset < 0 || (shape.rest_offset > 0 && shape.predictor == 0))
     throw InvalidArgument("[spark_attention] expected keys to be split only where there is a predictor, got {} and {}",
                           shape.rest_offset, shape.predictor);
+}
+
+}  // namespace
+
+SparkAttentionCounts spark_attention_q8_0(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
+                                          std::int64_t first, const std::byte* keys, const std::byte* values,
+                                          float* out, ThreadPool& pool) {
+  check_shape(shape);
+  const AttentionShape& a = shape.attention;
+  if (a.head_dim % 32 != 0 || a.head_stride % 32 != 0 || a.head_stride < a.head_dim || shape.predictor % 32 != 0 ||
+      shape.rest_offset % 32 != 0 || (shape.predictor > 0 && shape.rest_offset == 0))
+    throw InvalidArgument(
+        "[spark_attention_q8_0] expected multiples of 32 and keys in two tables where there is a predictor, got a "
+        "head_dim of {}, {} values a head, a predictor of {} and {} values between the tables",
+        a.head_dim, a.head_stride, shape.predictor, shape.rest_offset);
+  return simd::spark_attention_q8_0(shape, q, queries, first, keys, values, out, pool);
+}
+
+SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
+                                     std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,
+                                     float* out, ThreadPool& pool) {
+  check_shape(shape);
   return simd::spark_attention(shape, q, queries, first, keys, values, kv_stride, out, pool);
 }
 

@@ -30,6 +30,13 @@ SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const flo
                                      std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,
                                      float* out, ThreadPool& pool);
 
+/// The same with keys and values in q8_0 tables, the positions of a head one after another: as attention_q8_0 has
+/// values, and keys in two tables where there is a predictor: rest_offset values apart, a multiple of 32, as the
+/// predictor is. Scores round the query to 16 bits (quantised_rows.h).
+SparkAttentionCounts spark_attention_q8_0(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
+                                          std::int64_t first, const std::byte* keys, const std::byte* values,
+                                          float* out, ThreadPool& pool);
+
 /// Rows of [neurons] scores become activations: f(max(x - theta, 0)) * up, theta the row's statistical threshold for
 /// about k of them (eq. 4 to 6). f(0) must be 0. Returns how many were above theta.
 std::int64_t spark_activate(Activation activation, std::int64_t k, float* scores, const float* ups, std::int64_t rows,

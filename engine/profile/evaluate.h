@@ -48,7 +48,8 @@ class Evaluation {
 Interval perplexity_ratio(const Evaluation& a, const Evaluation& b);
 
 /// A session made for evaluating windows: several sequences at once. `pool` must outlive it.
-Session evaluation_session(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window);
+Session evaluation_session(const std::shared_ptr<const Model>& model, ThreadPool& pool, std::int64_t window,
+                           NumberFormat cache = NumberFormat::f32);
 
 /// Runs the windows through the session (its caches are cleared) and adds up losses. progress(tokens) is called after
 /// every batch and may throw to stop. Throws BadInput if a logit is not finite.

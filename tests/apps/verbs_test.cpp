@@ -280,8 +280,9 @@ TEST(Bench, MeasuresAgainstLlamaCpp) {
   std::ofstream(program) << "#!/bin/sh\n[ \"$(head -c 4 \"$2\")\" = GGUF ] || exit 5\necho run >> " << (folder / "runs")
                          << "\necho '{\"avg_ts\": 100}'\n";
   fs::permissions(program, fs::perms::owner_all);
-  const std::vector<std::string> command = {"bench", "--shape", "128,512,2,256", "--rounds", "2", "--tokens", "3", "--context",
-                                            "5", "--batches", "none", "--against", program};
+  const std::vector<std::string> command = {"bench",    "--shape",   "128,512,2,256", "--rounds", "2",
+                                            "--tokens", "3",         "--context",     "5",        "--batches",
+                                            "none",     "--against", program};
   Surroundings surroundings;
   surroundings.environment["TMPDIR"] = folder.path();
   std::vector<std::string> json_command = command;
@@ -297,16 +298,18 @@ TEST(Bench, MeasuresAgainstLlamaCpp) {
             json["dense"]["tokens_per_second"]["max"].get<double>());  // sampling is left out
   EXPECT_GT(json["against"]["sparse_ratio"]["median"].get<double>(), 0);
   EXPECT_THAT(must(command, surroundings).out, HasSubstr("llama.cpp decodes the same weights: 100"));
-  const Json spark = Json::parse(must({"bench", (fs::path(TORPOR_SOURCE_DIR) / "models/spark").string(), "--rounds", "1", "--tokens", "2",
-                                       "--context", "4", "--batches", "none", "--against", program, "--json"},
-                                      surroundings)
-                                     .out);
+  const Json spark =
+      Json::parse(must({"bench", (fs::path(TORPOR_SOURCE_DIR) / "models/spark").string(), "--rounds", "1", "--tokens",
+                        "2", "--context", "4", "--batches", "none", "--against", program, "--json"},
+                       surroundings)
+                      .out);
   EXPECT_EQ(spark["against"]["weights"], "a dense model of the same size (768 neurons, gated)");
   // Nothing is left behind.
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"llama-bench", "runs"}));
   std::ofstream(program) << "#!/bin/sh\necho no such backend >&2; exit 4\n";
   EXPECT_THAT(torpor(command, surroundings).err, HasSubstr("exit code 4: no such backend"));
-  EXPECT_THAT(torpor({"bench", tiny(), "--against", "/no/such/program"}).err, HasSubstr("expected the program llama-bench"));
+  EXPECT_THAT(torpor({"bench", tiny(), "--against", "/no/such/program"}).err,
+              HasSubstr("expected the program llama-bench"));
 }
 
 TEST(Bench, ShowsTheLadderOfKernels) {
@@ -460,7 +463,8 @@ TEST_F(Profiled, ItsPlanTravelsWithAPackedModel) {
 /// A plan of the tiny model whose rules are predictors, and the file that they name, in `folder`.
 void write_predictor_plan(const fs::path& plan, const fs::path& folder) {
   const Json config = Json::parse(read_all(fs::path(tiny()) / "config.json"));
-  const auto width = config["hidden_size"].get<std::int64_t>(), neurons = config["intermediate_size"].get<std::int64_t>();
+  const auto width = config["hidden_size"].get<std::int64_t>(),
+             neurons = config["intermediate_size"].get<std::int64_t>();
   constexpr std::int64_t kRank = 8;
   std::vector<float> first(static_cast<std::size_t>(kRank * width)), second(static_cast<std::size_t>(neurons * kRank));
   for (std::size_t i = 0; i < first.size(); ++i) first[i] = static_cast<float>(i * 7 % 11) - 5;
@@ -529,9 +533,10 @@ TEST(Run, ALineAtTheBottomOfTheTerminalTellsTheActiveNeurons) {
   const std::string relu2 = fs::path(TORPOR_SOURCE_DIR) / "models/relu2";
   const auto in_terminal = [&](const std::string& arguments) {
     const std::string out = folder / "typescript";
-    const std::string command = fmt::format("TERM=xterm script -qec 'stty rows 20 cols 90; {} run {} --max-tokens 300 --seed 1 {}' {} "
-                                            "</dev/null >/dev/null 2>&1",
-                                            TORPOR_PROGRAM, relu2, arguments, out);
+    const std::string command = fmt::format(
+        "TERM=xterm script -qec 'stty rows 20 cols 90; {} run {} --max-tokens 300 --seed 1 {}' {} "
+        "</dev/null >/dev/null 2>&1",
+        TORPOR_PROGRAM, relu2, arguments, out);
     EXPECT_EQ(std::system(command.c_str()), 0);
     return read_all(out);
   };

@@ -77,14 +77,14 @@ HWY_INLINE void mix_values(const float* weight, std::int64_t weight_stride, cons
     }
 }
 
-/// All query rows of one key/value head. Rows m = query * group + head in group.
-inline void attend_few(const AttentionWork& work, std::int64_t kv_head) {
+/// All query rows of one key/value head. Rows m = query * group + head in group. scratch: [2, kKeysOfFew, head_dim]
+/// where the cache is quantised.
+inline constexpr std::int64_t kKeysOfFew = 64;  // a tile's values: 16 to 32 KB, still in L1 or L2 when they are mixed
+inline void attend_few(const AttentionWork& work, std::int64_t kv_head, float* scratch) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t dim = work.shape.head_dim, group = work.group(), rows = work.queries * group;
-  constexpr std::int64_t kKeys = 64;  // a tile's values: 16 to 32 KB, still in L1 or L2 when they are mixed
-  const float* keys = work.keys + work.shape.head_offset(kv_head);
-  const float* values = work.values + work.shape.head_offset(kv_head);
+  constexpr std::int64_t kKeys = kKeysOfFew;
 
   float top[AttentionWork::kFewRows], sum[AttentionWork::kFewRows];
   HWY_ALIGN float score[AttentionWork::kFewRows][kKeys];
@@ -95,11 +95,13 @@ inline void attend_few(const AttentionWork& work, std::int64_t kv_head) {
   const std::int64_t end = work.first + work.queries;
   for (std::int64_t tile = work.first_key(0); tile < end; tile += kKeys) {
     const std::int64_t count = std::min(kKeys, end - tile);
+    const float* const tile_keys = work.key_rows(kv_head, tile, count, scratch);
+    const float* const tile_values = work.value_rows(kv_head, tile, count, scratch + kKeys * dim);
     for (std::int64_t k = 0; k < count; ++k) {
-      const float* key = keys + (tile + k) * work.kv_stride;
-      for (std::int64_t i = 0; i < dim; i += 16) {  // 64-byte lines
+      const float* key = tile_keys + k * work.kv_stride;
+      for (std::int64_t i = 0; !work.quantised() && i < dim; i += 16) {  // 64-byte lines
         hwy::Prefetch(key + 8 * work.kv_stride + i);
-        hwy::Prefetch(values + (tile + k) * work.kv_stride + i);
+        hwy::Prefetch(tile_values + k * work.kv_stride + i);
       }
       for (std::int64_t m = 0; m < rows; ++m) {
         const std::int64_t query = m / group;
@@ -136,7 +138,6 @@ inline void attend_few(const AttentionWork& work, std::int64_t kv_head) {
         for (std::int64_t i = 0; i < dim; ++i) out[i] *= shrink;
       }
     }
-    const float* tile_values = values + tile * work.kv_stride;
     std::int64_t m = 0;
     // Rows that lie next to each other in the output share each value that is loaded.
     while (m < rows) {

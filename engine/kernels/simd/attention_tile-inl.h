@@ -33,7 +33,7 @@ inline constexpr int kTileRows = 6;
 
 /// The memory of one thread. rows: most rows of a tile; dim: head dimension.
 struct AttentionScratch {
-  AttentionScratch(std::int64_t most_rows, std::int64_t dim) {
+  AttentionScratch(std::int64_t most_rows, std::int64_t dim, bool quantised) {
     const auto block = static_cast<std::int64_t>(2 * hn::Lanes(hn::ScalableTag<float>()));
     rows = (most_rows + block - 1) / block * block;
     padded_dim = (dim + block - 1) / block * block;
@@ -44,6 +44,7 @@ struct AttentionScratch {
     mixed = get(rows * padded_dim);
     top = get(rows);
     sum = get(rows);
+    if (quantised) cached = get(2 * kTileKeys * dim);
     position = hwy::AllocateAligned<std::int32_t>(static_cast<std::size_t>(rows));
   }
   std::int64_t rows, padded_dim;
@@ -52,6 +53,7 @@ struct AttentionScratch {
   hwy::AlignedFreeUniquePtr<float[]> values;           // [padded_dim / block][kTileKeys][block]
   hwy::AlignedFreeUniquePtr<float[]> mixed;            // [rows][padded_dim]
   hwy::AlignedFreeUniquePtr<float[]> top, sum;         // [rows]
+  hwy::AlignedFreeUniquePtr<float[]> cached;           // [2][kTileKeys][dim] keys and values of a quantised cache
   hwy::AlignedFreeUniquePtr<std::int32_t[]> position;  // [rows] of the query, from the tile's first query
 };
 
@@ -160,8 +162,6 @@ inline void attend_tile(const AttentionWork& work, std::int64_t kv_head, std::in
   const std::int64_t block = 2 * lanes;
   const std::int64_t dim = work.shape.head_dim, group = work.group(), rows = (end - begin) * group;
   const std::int64_t blocks = (rows + block - 1) / block, padded_dim = scratch.padded_dim;
-  const float* keys = work.keys + work.shape.head_offset(kv_head);
-  const float* values = work.values + work.shape.head_offset(kv_head);
 
   for (std::int64_t m = 0; m < blocks * block; ++m) {
     float* to = scratch.queries.get() + m / block * dim * block + m % block;
@@ -178,7 +178,8 @@ inline void attend_tile(const AttentionWork& work, std::int64_t kv_head, std::in
   const std::int64_t keys_end = work.first + end;
   for (std::int64_t tile = work.first_key(begin); tile < keys_end; tile += kTileKeys) {
     const std::int64_t count = std::min(kTileKeys, keys_end - tile);
-    const float* tile_keys = keys + tile * work.kv_stride;
+    const float* const tile_keys = work.key_rows(kv_head, tile, count, scratch.cached.get());
+    const float* const tile_values = work.value_rows(kv_head, tile, count, scratch.cached.get() + kTileKeys * dim);
     std::int64_t k = 0;
     for (; k + kTileRows <= count; k += kTileRows)
       for (std::int64_t b = 0; b < blocks; ++b)
@@ -192,7 +193,7 @@ inline void attend_tile(const AttentionWork& work, std::int64_t kv_head, std::in
     // Values in blocks of two vectors of the head dimension: in the cache their stride (often a power of two) would map
     // them all to the same few sets of L1.
     for (k = 0; k < count; ++k) {
-      const float* from = values + (tile + k) * work.kv_stride;
+      const float* from = tile_values + k * work.kv_stride;
       for (std::int64_t i = 0; i < padded_dim; i += lanes) {
         float* to = scratch.values.get() + (i / block * kTileKeys + k) * block + i % block;
         if (i + lanes <= dim) {

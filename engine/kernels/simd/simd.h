@@ -35,6 +35,9 @@ void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, c
 void attention(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first, const float* keys,
                const float* values, std::int64_t kv_stride, float* out, ThreadPool& pool);
 
+void attention_q8_0(const AttentionShape& shape, const float* q, std::int64_t queries, std::int64_t first,
+                    const std::byte* keys, const std::byte* values, float* out, ThreadPool& pool);
+
 // Of sparse.h.
 void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, const float* bias, float* y,
               ThreadPool& pool);
@@ -54,5 +57,9 @@ std::int64_t compact_at_least(const float* values, std::int64_t n, std::uint32_t
 SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
                                      std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,
                                      float* out, ThreadPool& pool);
+
+SparkAttentionCounts spark_attention_q8_0(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
+                                          std::int64_t first, const std::byte* keys, const std::byte* values,
+                                          float* out, ThreadPool& pool);
 
 }  // namespace torpor::simd

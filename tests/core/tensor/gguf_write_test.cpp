@@ -25,10 +25,10 @@ TEST(GgufWriter, WhatIsWrittenIsReadAgain) {
     NumberFormat format;
     std::vector<std::int64_t> shape;
   };
-  const Tensor tensors[] = {{"odd", NumberFormat::f32, {3}},           {"half", NumberFormat::f16, {2, 5}},
-                            {"brain", NumberFormat::bf16, {7, 3}},     {"eight", NumberFormat::q8_0, {3, 64}},
-                            {"four", NumberFormat::q4_0, {5, 32}},     {"k", NumberFormat::q4_k, {1, 256}},
-                            {"six", NumberFormat::q6_k, {2, 256}},     {"deep", NumberFormat::f32, {2, 3, 4}}};
+  const Tensor tensors[] = {{"odd", NumberFormat::f32, {3}},       {"half", NumberFormat::f16, {2, 5}},
+                            {"brain", NumberFormat::bf16, {7, 3}}, {"eight", NumberFormat::q8_0, {3, 64}},
+                            {"four", NumberFormat::q4_0, {5, 32}}, {"k", NumberFormat::q4_k, {1, 256}},
+                            {"six", NumberFormat::q6_k, {2, 256}}, {"deep", NumberFormat::f32, {2, 3, 4}}};
   GgufWriter writer;
   writer.add("general.architecture", "test");
   writer.add("a.number", 4'000'000'000U);

@@ -15,8 +15,8 @@
 namespace torpor {
 namespace {
 
-using testing::TemporaryFolder;
 using ::testing::HasSubstr;
+using testing::TemporaryFolder;
 using ::testing::ThrowsMessage;
 
 class Exported : public ::testing::TestWithParam<const char*> {};
@@ -34,8 +34,8 @@ TEST_P(Exported, HasTheSameLogits) {
   write_gguf(*model, folder.path() / "m.gguf", [&](std::int64_t done) { bytes = done; });
   EXPECT_GT(bytes, 0);
   // GGUF does not name the activation function: llama.cpp's llama has SiLU whatever the model had.
-  const auto written = Model::load(folder.path() / "m.gguf",
-                                   {.activation_override = std::string(name_of(model->config().activation))});
+  const auto written =
+      Model::load(folder.path() / "m.gguf", {.activation_override = std::string(name_of(model->config().activation))});
   EXPECT_EQ(written->config().d_ff, model->config().d_ff);
   ThreadPool pool(2);
   Session of_model(model, pool), of_written(written, pool);

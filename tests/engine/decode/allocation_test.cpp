@@ -54,8 +54,9 @@ namespace torpor {
 namespace {
 
 /// Allocations of 40 tokens, after some that make room.
-long allocations_of(const std::shared_ptr<const Model>& model, std::shared_ptr<SparseFfn> ffn, ThreadPool& pool) {
-  Session session(model, pool, {.context = 64});
+long allocations_of(const std::shared_ptr<const Model>& model, std::shared_ptr<SparseFfn> ffn, ThreadPool& pool,
+                    NumberFormat cache = NumberFormat::f32) {
+  Session session(model, pool, {.context = 64, .cache_format = cache});
   session.set_sparse_ffn(std::move(ffn));
   const auto decode = [&](TokenId first, int n) {
     for (int i = 0; i < n; ++i) {
@@ -90,6 +91,9 @@ TEST_P(Decode, OfATokenAllocatesNothing) {
   for (const int threads : {1, 2}) {
     ThreadPool pool(threads);
     EXPECT_EQ(allocations_of(model, nullptr, pool), 0) << "dense, " << threads << " threads";
+    if (model->config().head_dim % 32 == 0 && !model->config().spark.attention()) {
+      EXPECT_EQ(allocations_of(model, nullptr, pool, NumberFormat::q8_0), 0) << "8-bit cache";
+    }
     const auto weights = NeuronMajorWeights::pack(model, pool);
     if (why_not_skippable(model->config()).empty()) {
       EXPECT_EQ(allocations_of(model, std::make_shared<SparseFfn>(model, weights), pool), 0)

@@ -52,6 +52,61 @@ TEST(Attention, AgreesWithTheReferenceForEveryShapeAndInstructionSet) {
   }
 }
 
+TEST(Attention, OfAnEightBitCacheIsThatOfItsNumbers) {
+  ThreadPool pool(2);
+  int tested = 0;
+  for (const AttentionCase& c : kAttentionCases) {
+    const std::int64_t d = c.shape.head_dim, positions = c.first + c.queries;
+    if (d % 32 != 0) continue;
+    ++tested;
+    Problem problem(c);
+    // [kv_heads, room, head_dim] in q8_0, and the same numbers rounded, for f32.
+    const std::int64_t room = positions + 3, head = room * d;
+    const auto bytes = [](std::int64_t values) { return static_cast<std::size_t>(values / 32 * 34); };
+    std::vector<std::byte> keys(bytes(c.shape.kv_heads * head)), values(keys.size());
+    const auto round = [&](std::vector<float>& from, std::vector<std::byte>& to) {
+      for (std::int64_t h = 0; h < c.shape.kv_heads; ++h)
+        for (std::int64_t p = 0; p < positions; ++p) {
+          const std::span row(from.data() + p * problem.stride + h * d, static_cast<std::size_t>(d));
+          std::byte* const place = to.data() + bytes(h * head + p * d);
+          from_f32(row, NumberFormat::q8_0, place);
+          to_f32(NumberFormat::q8_0, place, row);
+        }
+    };
+    round(problem.keys, keys);
+    round(problem.values, values);
+    reference::attention(problem.shape, problem.q.data(), c.queries, c.first, problem.keys.data(), problem.values.data(),
+                         problem.stride, problem.wanted.data());
+    AttentionShape shape = problem.shape;
+    shape.head_stride = head;
+    testing::with_every_instruction_set([&](const std::string& set) {
+      std::vector<float> got(problem.q.size()), one_thread(got.size());
+      attention_q8_0(shape, problem.q.data(), c.queries, c.first, keys.data(), values.data(), got.data(), pool);
+      for (std::size_t i = 0; i < got.size(); ++i)
+        ASSERT_NEAR(got[i], problem.wanted[i], c.tolerance) << set << ", " << describe(c) << " at " << i;
+      ThreadPool one(1);
+      attention_q8_0(shape, problem.q.data(), c.queries, c.first, keys.data(), values.data(), one_thread.data(), one);
+      ASSERT_EQ(got, one_thread) << set << ", " << describe(c);
+    });
+  }
+  EXPECT_GT(tested, 3);
+}
+
+TEST(Attention, AnEightBitCacheOfOtherWidthsIsRefused) {
+  ThreadPool pool(1);
+  std::vector<float> q(64), out(64);
+  std::vector<std::byte> cache(1000);
+  const auto refused = [&](const AttentionShape& shape) {
+    EXPECT_THROW(attention_q8_0(shape, q.data(), 1, 0, cache.data(), cache.data(), out.data(), pool), InvalidArgument);
+  };
+  refused({.heads = 1, .kv_heads = 1, .head_dim = 16, .scale = 1, .head_stride = 32});
+  refused({.heads = 1, .kv_heads = 1, .head_dim = 32, .scale = 1, .head_stride = 40});
+  refused({.heads = 1, .kv_heads = 1, .head_dim = 32, .scale = 1, .head_stride = 0});
+  const AttentionShape good{.heads = 1, .kv_heads = 1, .head_dim = 32, .scale = 1, .head_stride = 64};
+  EXPECT_THROW(attention_q8_0(good, q.data(), 1, 0, nullptr, cache.data(), out.data(), pool), InvalidArgument);
+  EXPECT_NO_THROW(attention_q8_0(good, q.data(), 1, 0, cache.data(), cache.data(), out.data(), pool));
+}
+
 TEST(Attention, ReadsEachHeadFromATableOfItsOwn) {
   ThreadPool pool(2);
   for (const AttentionCase& c : kAttentionCases) {

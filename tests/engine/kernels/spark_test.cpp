@@ -159,6 +159,63 @@ TEST(SparkAttention, AgreesWithTheReferenceForEveryInstructionSet) {
   }
 }
 
+TEST(SparkAttention, OfAnEightBitCacheIsThatOfItsNumbers) {
+  struct Case {
+    int heads, kv_heads, width, predictor;
+    std::int64_t active, queries, first, window;
+  };
+  for (const Case& c : {Case{8, 4, 256, 128, 64, 3, 700, 0}, Case{4, 2, 64, 32, 64, 40, 300, 128},
+                        Case{3, 3, 96, 0, 10, 5, 90, 0}, Case{1, 1, 64, 32, 3, 4, 0, 0}}) {
+    const std::int64_t all = c.first + c.queries, head = (all + 1) * c.width, rest = (all + 1) * c.predictor;
+    const SparkAttentionShape shape{{.heads = c.heads,
+                                     .kv_heads = c.kv_heads,
+                                     .head_dim = c.width,
+                                     .scale = 0.2F,
+                                     .window = c.window,
+                                     .head_stride = head},
+                                    c.predictor,
+                                    c.active,
+                                    rest};
+    const auto numbers = static_cast<std::size_t>(c.kv_heads * head);
+    auto keys = normal_values(c.kv_heads * head, 2), values = normal_values(c.kv_heads * head, 3);
+    const auto q = normal_values(c.queries * c.heads * c.width, 1);
+    std::vector<std::byte> key_bytes(numbers / 32 * 34), value_bytes(key_bytes.size());
+    from_f32(keys, NumberFormat::q8_0, key_bytes.data());
+    from_f32(values, NumberFormat::q8_0, value_bytes.data());
+    to_f32(NumberFormat::q8_0, key_bytes.data(), keys);
+    to_f32(NumberFormat::q8_0, value_bytes.data(), values);
+    std::vector<float> wanted(q.size()), got(q.size()), one_thread(q.size());
+    const auto counts = reference::spark_attention(shape, q.data(), c.queries, c.first, keys.data(), values.data(),
+                                                   c.width, wanted.data());
+    testing::with_every_instruction_set([&](const std::string& set) {
+      ThreadPool pool(2), one(1);
+      const auto ours = spark_attention_q8_0(shape, q.data(), c.queries, c.first, key_bytes.data(), value_bytes.data(),
+                                             got.data(), pool);
+      // A score close to the threshold may fall on its other side: the query is rounded to 16 bits.
+      EXPECT_NEAR(static_cast<double>(ours.kept), static_cast<double>(counts.kept), 2) << set;
+      double difference = 0, size = 0;
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        difference += std::pow(static_cast<double>(got[i] - wanted[i]), 2);
+        size += std::pow(static_cast<double>(wanted[i]), 2);
+      }
+      EXPECT_LT(std::sqrt(difference / size), 1e-3) << set << ", width " << c.width;
+      spark_attention_q8_0(shape, q.data(), c.queries, c.first, key_bytes.data(), value_bytes.data(),
+                           one_thread.data(), one);
+      ASSERT_EQ(got, one_thread) << set;
+    });
+  }
+  SparkAttentionShape bad{{.heads = 1, .kv_heads = 1, .head_dim = 64, .scale = 1, .head_stride = 128}, 32, 3, 0};
+  std::vector<float> row(64);
+  std::vector<std::byte> cache(500);
+  ThreadPool pool(1);
+  EXPECT_THROW(spark_attention_q8_0(bad, row.data(), 1, 0, cache.data(), cache.data(), row.data(), pool),
+               InvalidArgument);  // keys not in two tables
+  bad.rest_offset = 64;
+  bad.predictor = 16;
+  EXPECT_THROW(spark_attention_q8_0(bad, row.data(), 1, 0, cache.data(), cache.data(), row.data(), pool),
+               InvalidArgument);
+}
+
 TEST(SparkAttention, ARowInWhichNothingIsAboveTheThresholdAttendsToItsLargestScore) {
   // One key far below the rest: the deviation that it makes lifts the threshold above all.
   const auto shape = shape_of(4, 1);
