@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 NINJA := ninja --quiet -j$(JOBS)
 
-.PHONY: all engine demo test fast bench asan tsan fuzz format format-check tidy install clean help
+.PHONY: all engine demo test fast bench asan tsan arm64 fuzz format format-check tidy install clean help
 
 all: ## build torpor and torpor-lab (the default); gets LibTorch, 545 MB, the first time
 	@scripts/setup lab
@@ -49,6 +49,12 @@ tsan: ## the tests labelled "threads" under the thread sanitizer, in build-tsan/
 	@cmake --preset tsan >/dev/null
 	@$(NINJA) -C build-tsan torpor_thread_tests
 	@scripts/run_tests build-tsan -L '^threads$$'
+
+arm64: ## the engine's kernels and sessions on arm64 (NEON), under qemu-user, in build-arm64/
+	@scripts/setup arm64
+	@cmake --preset arm64 -DTORPOR_ARM64="$${TORPOR_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/torpor}/arm64" >/dev/null
+	@$(NINJA) -C build-arm64 test_kernels test_tensor test_session
+	@scripts/run_tests build-arm64 -R '^(kernels|tensor|session)\.' -E LargeFile
 
 fuzz: ## every fuzz target for TORPOR_FUZZ_SECONDS (30), in build-fuzz/
 	@scripts/setup test

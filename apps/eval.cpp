@@ -222,8 +222,9 @@ int eval(std::span<const std::string> arguments) {
     masks = prepare_skipping(model, &*plan, Skip::never, pool);
   }
 
-  Evaluator evaluator(model, pool, window, masks.ffn, options.cache, options.max_tokens > 0 ? options.max_tokens : corpus.bytes(),
-                      options.max_tokens > 0, !common.quiet);
+  Evaluator evaluator(model, pool, window, masks.ffn, options.cache,
+                      options.max_tokens > 0 ? options.max_tokens : corpus.bytes(), options.max_tokens > 0,
+                      !common.quiet);
   if (options.max_tokens > 0) {
     const std::int64_t count = std::max<std::int64_t>(2, options.max_tokens / window);
     for (TextWindow& found : sample_windows(corpus, *tokenizer, model->config().vocab_size, window, count))

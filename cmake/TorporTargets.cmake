@@ -108,8 +108,8 @@ endfunction()
 # SIMD lacks operations that the kernels use. Its other instruction sets need no flags here, they are compiled in beside
 # it and chosen at run time.
 function(torpor_simd_sources target)
-  target_compile_definitions(${target} PRIVATE HWY_DISABLED_TARGETS=HWY_SSSE3)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    target_compile_definitions(${target} PRIVATE HWY_DISABLED_TARGETS=HWY_SSSE3)
     set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "-msse4.2;-mpclmul;-maes" SKIP_PRECOMPILE_HEADERS ON)
   endif()
 endfunction()

@@ -33,7 +33,8 @@ TokenBytes bytes_of(const Model& model, const SparseFfn* ffn, const PartTimes& t
       bytes.projections += static_cast<double>(w->bytes());
     for (const WeightMatrix* w : {&layer.ffn.gate, &layer.ffn.up, &layer.ffn.stored_down()})
       bytes.ffn += static_cast<double>(w->bytes());
-    const double keys = visible(config, l, options), head = static_cast<double>(bytes_of(options.cache, config.head_dim));
+    const double keys = visible(config, l, options),
+                 head = static_cast<double>(bytes_of(options.cache, config.head_dim));
     if (config.spark.attention() && times.attention_rows > 0) {
       const int group = config.n_heads / config.n_kv_heads;
       const double kept =

@@ -15,12 +15,12 @@
 namespace torpor {
 
 struct DecodeBenchOptions {
-  std::int64_t context = 256;    // positions in the cache when a round begins; their keys and values are drawn
-  int tokens = 16;               // a round
-  int rounds = 7;                // of each side; one more before them is thrown away
-  std::uint64_t seed = 0;        // of the tokens
+  std::int64_t context = 256;  // positions in the cache when a round begins; their keys and values are drawn
+  int tokens = 16;             // a round
+  int rounds = 7;              // of each side; one more before them is thrown away
+  std::uint64_t seed = 0;      // of the tokens
   NumberFormat cache = NumberFormat::f32;  // of keys and values, or q8_0
-  std::int64_t probe_bytes = 0;  // of memory that is read for the bandwidth; 0: four caches, at most 2 GB
+  std::int64_t probe_bytes = 0;            // of memory that is read for the bandwidth; 0: four caches, at most 2 GB
 };
 
 /// Bytes read for a token.

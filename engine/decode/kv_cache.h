@@ -1,7 +1,7 @@
-// Keys and values of all positions seen so far, in f32 or q8_0. For each layer, sequence and KV head one contiguous table of
-// [context, head_dim]: a head reads its positions as one stream, not one piece of each position's row. Keys may be
-// split (Spark): a table of [context, r] for the leading values that score, and one of [context, head_dim - r] behind
-// it.
+// Keys and values of all positions seen so far, in f32 or q8_0. For each layer, sequence and KV head one contiguous
+// table of [context, head_dim]: a head reads its positions as one stream, not one piece of each position's row. Keys
+// may be split (Spark): a table of [context, r] for the leading values that score, and one of [context, head_dim - r]
+// behind it.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct KvCacheShape {
   int layers = 0, sequences = 1;
   std::int64_t context = 0;
   int kv_heads = 0, head_dim = 0;
-  int leading = 0;  // of a key, in a table of their own; 0: keys are not split
+  int leading = 0;                          // of a key, in a table of their own; 0: keys are not split
   NumberFormat format = NumberFormat::f32;  // or q8_0: head_dim and leading are then multiples of 32
 };
 
@@ -38,8 +38,8 @@ class KvCache {
 
  private:
   std::byte* table(int which, int sequence) const {
-    return memory_.get() + bytes((static_cast<std::int64_t>(which) * shape_.sequences + sequence) * shape_.kv_heads *
-                                 head_stride());
+    return memory_.get() +
+           bytes((static_cast<std::int64_t>(which) * shape_.sequences + sequence) * shape_.kv_heads * head_stride());
   }
   std::int64_t bytes(std::int64_t values) const {
     return quantised() ? values / 32 * 34 : values * static_cast<std::int64_t>(sizeof(float));

@@ -29,10 +29,10 @@ struct FfnActivations {
 using FfnHook = std::function<void(const FfnActivations&)>;
 
 struct SessionOptions {
-  int sequences = 1;                 // caches held
-  std::int64_t context = 0;          // positions a sequence can hold; 0: the model's context_length
+  int sequences = 1;                              // caches held
+  std::int64_t context = 0;                       // positions a sequence can hold; 0: the model's context_length
   NumberFormat cache_format = NumberFormat::f32;  // of keys and values; q8_0 takes and reads a little over a quarter
-  std::int64_t rows_per_pass = 512;  // forward() cuts longer inputs into passes of at most so many rows
+  std::int64_t rows_per_pass = 512;               // forward() cuts longer inputs into passes of at most so many rows
 };
 
 /// Some tokens to append to one sequence.

@@ -91,7 +91,8 @@ Session evaluation_session(const std::shared_ptr<const Model>& model, ThreadPool
                            NumberFormat cache) {
   const int sequences =
       static_cast<int>(std::clamp<std::int64_t>(kRowsPerBatch / std::max<std::int64_t>(window, 1), 1, 64));
-  return Session(model, pool, {.sequences = sequences, .context = window, .cache_format = cache, .rows_per_pass = kRowsPerBatch});
+  return Session(model, pool,
+                 {.sequences = sequences, .context = window, .cache_format = cache, .rows_per_pass = kRowsPerBatch});
 }
 
 Evaluation evaluate(Session& session, ThreadPool& pool, std::span<const TextWindow> windows,

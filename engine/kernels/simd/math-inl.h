@@ -23,8 +23,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V exp_bounded(D d, V x) {
   const hn::RebindToSigned<D> di;
-  // Min returns its second argument for NaN on x86; the order keeps NaN a NaN.
+  // Min returns its second argument for NaN on x86; the order keeps NaN a NaN. Elsewhere (NEON) it returns the number.
+#if HWY_ARCH_X86
   const V bounded = hn::Min(hn::Set(d, 88.3F), x);
+#else
+  const V bounded = hn::IfThenElse(hn::Gt(x, hn::Set(d, 88.3F)), hn::Set(d, 88.3F), x);
+#endif
   const V n = hn::Round(hn::Mul(bounded, hn::Set(d, 1.44269504F)));
   // r = x - n ln 2 in two pieces (Cody and Waite): the first product is exact.
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375F), bounded);

@@ -195,8 +195,9 @@ SparkAttentionCounts attend_all(const SparkCache& cache, const float* q, std::in
 SparkAttentionCounts spark_attention(const SparkAttentionShape& shape, const float* q, std::int64_t queries,
                                      std::int64_t first, const float* keys, const float* values, std::int64_t kv_stride,
                                      float* out, ThreadPool& pool) {
-  return attend_all({shape, reinterpret_cast<const std::byte*>(keys), reinterpret_cast<const std::byte*>(values), kv_stride},
-                    q, queries, first, out, pool);
+  return attend_all(
+      {shape, reinterpret_cast<const std::byte*>(keys), reinterpret_cast<const std::byte*>(values), kv_stride}, q,
+      queries, first, out, pool);
 }
 
 SparkAttentionCounts spark_attention_q8_0(const SparkAttentionShape& shape, const float* q, std::int64_t queries,

@@ -9,8 +9,8 @@ namespace torpor {
 namespace {
 
 using testing::copy;
-using testing::relative_difference;
 using ::testing::HasSubstr;
+using testing::relative_difference;
 using ::testing::ThrowsMessage;
 
 std::vector<TokenId> text(const Model& model, std::int64_t n) {

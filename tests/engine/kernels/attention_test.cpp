@@ -75,8 +75,8 @@ TEST(Attention, OfAnEightBitCacheIsThatOfItsNumbers) {
     };
     round(problem.keys, keys);
     round(problem.values, values);
-    reference::attention(problem.shape, problem.q.data(), c.queries, c.first, problem.keys.data(), problem.values.data(),
-                         problem.stride, problem.wanted.data());
+    reference::attention(problem.shape, problem.q.data(), c.queries, c.first, problem.keys.data(),
+                         problem.values.data(), problem.stride, problem.wanted.data());
     AttentionShape shape = problem.shape;
     shape.head_stride = head;
     testing::with_every_instruction_set([&](const std::string& set) {

@@ -72,7 +72,7 @@ class Misaligned {
 
 /// Runs `body` once with each instruction set that this machine has, from the best to the oldest.
 inline void with_every_instruction_set(const std::function<void(const std::string&)>& body) {
-  std::int64_t all = hwy::SupportedTargets() & (HWY_SSE4 | HWY_AVX2 | HWY_AVX3 | HWY_NEON | HWY_SVE | HWY_SVE2);
+  std::int64_t all = hwy::SupportedTargets() & (HWY_SSE4 | HWY_AVX2 | HWY_AVX3 | HWY_NEON);
   if (all == 0) return body("default");
   // What is beyond Highway's, first: VNNI instructions (vnni.h).
   if (simd::vnni::available()) body("AVX-512 with VNNI");

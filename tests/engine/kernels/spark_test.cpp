@@ -199,8 +199,8 @@ TEST(SparkAttention, OfAnEightBitCacheIsThatOfItsNumbers) {
         size += std::pow(static_cast<double>(wanted[i]), 2);
       }
       EXPECT_LT(std::sqrt(difference / size), 1e-3) << set << ", width " << c.width;
-      spark_attention_q8_0(shape, q.data(), c.queries, c.first, key_bytes.data(), value_bytes.data(),
-                           one_thread.data(), one);
+      spark_attention_q8_0(shape, q.data(), c.queries, c.first, key_bytes.data(), value_bytes.data(), one_thread.data(),
+                           one);
       ASSERT_EQ(got, one_thread) << set;
     });
   }
