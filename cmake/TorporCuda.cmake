@@ -1,0 +1,22 @@
+# torpor_cuda: the CUDA backend where nvcc is found (CUDA 12 or newer), a stub that says so elsewhere. Nothing else needs
+# it: programs link it by name.
+option(TORPOR_CUDA "Build the CUDA backend where nvcc is found" ON)
+set(TORPOR_CUDA_ARCHITECTURES "90" CACHE STRING "Compute capabilities to build the CUDA backend for")
+set(TORPOR_HAS_CUDA OFF)
+if(TORPOR_CUDA AND NOT CMAKE_CROSSCOMPILING AND NOT TORPOR_SANITIZE AND NOT TORPOR_FUZZ AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  find_program(TORPOR_NVCC nvcc HINTS "$ENV{CUDA_HOME}/bin" /usr/local/cuda/bin)
+  mark_as_advanced(TORPOR_NVCC)
+  if(TORPOR_NVCC)
+    execute_process(COMMAND "${TORPOR_NVCC}" --version OUTPUT_VARIABLE version ERROR_QUIET)
+    string(REGEX MATCH "release ([0-9]+)" _ "${version}")
+    if(CMAKE_MATCH_1 AND CMAKE_MATCH_1 GREATER_EQUAL 12)
+      set(CMAKE_CUDA_COMPILER "${TORPOR_NVCC}" CACHE FILEPATH "")
+      set(CMAKE_CUDA_ARCHITECTURES "${TORPOR_CUDA_ARCHITECTURES}")
+      set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}" CACHE FILEPATH "")
+      enable_language(CUDA)
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")  # what CMake 3.25 does not know of nvcc 13
+      find_package(CUDAToolkit REQUIRED)
+      set(TORPOR_HAS_CUDA ON)
+    endif()
+  endif()
+endif()
