@@ -14,6 +14,8 @@
 #include "core/base/cpu.h"
 #include "core/base/large_memory.h"
 #include "core/base/random.h"
+#include "engine/decode/predictor.h"
+#include "engine/kernels/interleaved.h"
 #include "engine/kernels/sparse.h"
 #include "tests/engine/kernels/kernel_test_support.h"
 
@@ -53,15 +55,27 @@ void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
     const auto pattern = random_weights(format, 64, kWidth, 1);
     for (std::int64_t at = 0; at < layers * 2 * matrix; at += static_cast<std::int64_t>(pattern.size()))
       std::memcpy(memory.get() + at, pattern.data(), pattern.size());
+    // Rows in the order that this processor multiplies fastest. What is in a row does not change its time: the bytes
+    // stay as they are, and mean other numbers.
+    const auto ordered = [](WeightMatrix w) {
+      w.interleaved = interleaving_pays(w.format, w.in);
+      return w;
+    };
     const auto rows = [&](std::int64_t layer, int which, std::int64_t width) {
-      return WeightMatrix{format, memory.get() + (layer * 2 + which) * matrix, kNeurons, width};
+      const WeightMatrix w{format, memory.get() + (layer * 2 + which) * matrix, kNeurons, width};
+      return which == 0 ? ordered(w) : w;  // down by neuron is added up
     };
     // A neuron's row of up, of `width` values, and then its row of down, as NeuronMajorWeights has them.
     const auto side_by_side = [&](const std::byte* data, std::int64_t width) {
       WeightMatrix up{format, data, kNeurons, width}, down{format, data + up.row_bytes(), kNeurons, kWidth};
       up.stride = down.stride = up.row_bytes() + down.row_bytes();
-      return std::pair(up, down);
+      return std::pair(ordered(up), down);
     };
+    // An int8 predictor of rank 256 (Deja Vu's form): its rows lie where the layer's would.
+    constexpr std::int64_t kRank = 256;
+    std::vector<float> hidden(kRank), logits(kNeurons);
+    std::vector<std::int32_t> listed(kNeurons);
+    const double predictor_bytes = static_cast<double>(bytes_of(NumberFormat::q8_0, kRank * (kWidth + kNeurons)));
     const auto x = normal_values(kWidth, 2);
     std::vector<float> values(kNeurons), out(kWidth), given = normal_values(kNeurons, 3);
     std::vector<std::int32_t> everyone(kNeurons);
@@ -75,6 +89,7 @@ void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
       activate(Activation::relu2, values.data(), kNeurons);
       WeightMatrix down = rows(layer, 1, kWidth);
       std::swap(down.in, down.out);
+      down = ordered(down);
       linear(down, values.data(), 1, {}, out.data(), pool);
     };
     std::vector<std::int32_t> active;
@@ -114,6 +129,25 @@ void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
            std::fill_n(a.begin(), active.size(), 1.0F);
            const auto [up, down] = side_by_side(rows(layer, 0, kWidth).data, kWidth);
            sparse_ffn({up, {}, down}, active, a.data(), x.data(), out.data(), scratch, pool);
+         }},
+        {"int8 predictor of rank 256", p + predictor_bytes / (2 * static_cast<double>(matrix)),
+         [&](std::int64_t layer) {
+           LayerPredictor predictor;
+           predictor.fc1 = ordered({NumberFormat::q8_0, rows(layer, 0, kWidth).data, kRank, kWidth});
+           predictor.fc2 = {NumberFormat::q8_0, predictor.fc1.data + predictor.fc1.bytes(), kNeurons, kRank};
+           predictor.predict(x.data(), 1, hidden.data(), logits.data(), pool);
+           list_above(logits.data(), kNeurons, 0, listed.data());
+           // The drawn set takes the place of what random weights would predict.
+           std::fill_n(a.begin(), active.size(), 1.0F);
+           const auto [up, down] = side_by_side(rows(layer, 0, kWidth).data, kWidth);
+           sparse_ffn({.multiplier = {},
+                       .multiplier_bias = {},
+                       .down = down,
+                       .gate = up,
+                       .gate_bias = {},
+                       .activation = Activation::silu,
+                       .activation_threshold = 0},
+                      active, a.data(), x.data(), out.data(), scratch, pool);
          }},
     };
     std::int64_t layer = 0;

@@ -11,6 +11,8 @@
 #include "core/base/random.h"
 #include "engine/bench/memory_rate.h"
 #include "engine/bench/spread.h"
+#include "engine/decode/predictor.h"
+#include "engine/kernels/interleaved.h"
 #include "engine/kernels/reference/reference.h"
 #include "engine/kernels/simd/simd.h"
 #include "engine/kernels/sparse.h"
@@ -52,6 +54,7 @@ class Layers {
     values_.resize(static_cast<std::size_t>(options.neurons));
     products_.resize(values_.size());
     out_.resize(x_.size());
+    listed_.resize(values_.size());
   }
 
   std::int64_t matrix_bytes() const { return matrix_; }
@@ -73,11 +76,18 @@ class Layers {
     std::fill_n(values_.begin(), active_.size(), 1.0F);
   }
 
+  /// Rows in the order that this processor multiplies fastest. (What is in them does not change their time: the bytes
+  /// stay as they are, and mean other numbers.)
+  static WeightMatrix interleaved(WeightMatrix w) {
+    w.interleaved = interleaving_pays(w.format, w.in);
+    return w;
+  }
+
   void dense() {
     WeightMatrix down = rows(1);
     std::swap(down.in, down.out);  // as files hold it
-    linear(rows(0), x_.data(), 1, {}, values_.data(), pool_);
-    linear(down, values_.data(), 1, {}, out_.data(), pool_);
+    linear(interleaved(rows(0)), x_.data(), 1, {}, values_.data(), pool_);
+    linear(interleaved(down), values_.data(), 1, {}, out_.data(), pool_);
   }
 
   void plain() { reference::sparse_ffn({rows(0), {}, rows(1)}, active_, values_.data(), x_.data(), out_.data()); }
@@ -90,10 +100,37 @@ class Layers {
 
   void fused() { sparse_ffn({rows(0), {}, rows(1)}, active_, values_.data(), x_.data(), out_.data(), scratch_, pool_); }
 
-  void by_neuron() {
+  void by_neuron(bool interleave) {
     by_neuron_ = true;
-    fused();
+    const WeightMatrix up = rows(0), down = rows(1);
     by_neuron_ = false;
+    sparse_ffn({interleave ? interleaved(up) : up, {}, down}, active_, values_.data(), x_.data(), out_.data(), scratch_,
+               pool_);
+  }
+
+  /// An int8 predictor of rank 256 and then what it names.
+  void predicted() {
+    LayerPredictor predictor;
+    predictor.fc1 = {NumberFormat::q8_0, memory_.get() + 2 * layer_ * matrix_, kRank, options_.width};
+    predictor.fc2 = {NumberFormat::q8_0, predictor.fc1.data + predictor.fc1.bytes(), options_.neurons, kRank};
+    predictor.fc1.interleaved = interleaving_pays(NumberFormat::q8_0, options_.width);
+    predictor.predict(x_.data(), 1, hidden_, products_.data(), pool_);
+    list_above(products_.data(), options_.neurons, 0, listed_.data());
+    by_neuron_ = true;
+    // An ungated layer's rows of up are what makes activations.
+    const NeuronRows neurons{.multiplier = {},
+                             .multiplier_bias = {},
+                             .down = rows(1),
+                             .gate = interleaved(rows(0)),
+                             .gate_bias = {},
+                             .activation = Activation::silu,
+                             .activation_threshold = 0};
+    by_neuron_ = false;
+    sparse_ffn(neurons, active_, values_.data(), x_.data(), out_.data(), scratch_, pool_);
+  }
+
+  double predictor_bytes() const {
+    return static_cast<double>(bytes_of(NumberFormat::q8_0, kRank * (options_.width + options_.neurons)));
   }
 
   double read() {
@@ -112,6 +149,9 @@ class Layers {
     return {format_, memory_.get() + (2 * layer_ + which) * matrix_, options_.neurons, options_.width};
   }
 
+  static constexpr std::int64_t kRank = 256;
+  float hidden_[kRank] = {};
+  std::vector<std::int32_t> listed_;
   bool by_neuron_ = false;
   NumberFormat format_;
   const KernelBenchOptions& options_;
@@ -153,19 +193,26 @@ std::vector<KernelStep> bench_kernels(NumberFormat weights, const KernelBenchOpt
        }},
       {"the next rows asked for meanwhile", false, 8, [&] { layers.two_passes(); }},
       {"up and down fused", false, 8, [&] { layers.fused(); }},
-      {"a neuron's rows side by side", false, 8, [&] { layers.by_neuron(); }},
+      {"a neuron's rows side by side", false, 8, [&] { layers.by_neuron(false); }},
+      {"a row's blocks side by side (VNNI)", false, 8, [&] { layers.by_neuron(true); }},
+      {"the set from a predictor of rank 256", false, 8, [&] { layers.predicted(); }},
   };
+  const bool vnni = interleaving_pays(weights, options.width);
   std::vector<KernelStep> result;
-  for (const Step& step : steps)
+  for (const Step& step : steps) {
+    const bool last = &step == std::end(steps) - 1;
     result.push_back({.name = step.name,
                       .weights = weights,
-                      .bytes = 2 * static_cast<double>(layers.matrix_bytes()) * (step.dense ? 1 : options.density),
+                      .bytes = 2 * static_cast<double>(layers.matrix_bytes()) * (step.dense ? 1 : options.density) +
+                               (last ? layers.predictor_bytes() : 0),
                       .seconds = {},
                       .bandwidth = {}});
+  }
   using Clock = std::chrono::steady_clock;
   for (int round = 0; round < options.rounds; ++round) {
     for (std::size_t s = 0; s < std::size(steps); ++s) {
       check_interrupt();
+      if (s == std::size(steps) - 2 && !vnni) continue;
       // One layer right after the other, as decoding has them: threads that are waited for too long would sleep.
       layers.draw(static_cast<std::size_t>(steps[s].repeats));
       const double before = layers.read();
@@ -179,6 +226,7 @@ std::vector<KernelStep> bench_kernels(NumberFormat weights, const KernelBenchOpt
     }
     if (progress) progress(round + 1);
   }
+  if (!vnni) result.erase(result.end() - 2);
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include "core/base/process.h"
 #include "core/tensor/gguf_write.h"
 #include "engine/decode/rope.h"
+#include "engine/kernels/interleaved.h"
 #include "engine/models/architecture.h"
 
 namespace torpor {
@@ -147,10 +148,15 @@ class Export {
   void add_matrix(Part part, const std::string& name, const WeightMatrix& w) {
     const auto row_bytes = static_cast<std::size_t>(w.row_bytes());
     std::span<const std::byte> bytes(w.data, static_cast<std::size_t>(w.bytes()));
-    if (source_of(part, 1) != 1) {
+    if (source_of(part, 1) != 1 || w.interleaved) {
       std::vector<std::byte>& rows = matrices_.emplace_back(bytes.size());
-      for (std::int64_t r = 0; r < w.out; ++r)
-        std::memcpy(rows.data() + static_cast<std::size_t>(r) * row_bytes, w.row(source_of(part, r)), row_bytes);
+      for (std::int64_t r = 0; r < w.out; ++r) {
+        std::byte* const to = rows.data() + static_cast<std::size_t>(r) * row_bytes;
+        if (w.interleaved)
+          plain_row(w.format, w.in, w.row(source_of(part, r)), to);
+        else
+          std::memcpy(to, w.row(source_of(part, r)), row_bytes);
+      }
       bytes = rows;
     }
     writer_.add_tensor({name, w.format, {w.out, w.in}, bytes});

@@ -199,6 +199,7 @@ std::shared_ptr<const Model> random_model(const ModelConfig& config, NumberForma
   files.config_where = "random weights";
   files.config = config;
   files.archive.set_where("random weights");
+  files.own_memory = true;
   std::uint64_t number = seed << 40;
   for (const WeightPart& part : parts_of(config, format)) {
     const std::int64_t elements = *element_count(part.shape);

@@ -117,7 +117,7 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
           allocate(stride * down.out, up_bytes == 0 ? "the down projections" : "up and down projections");
       const auto copy = [&](const WeightMatrix& from, std::byte* to, WeightMatrix& result) {
         copy_rows(from, to, stride, pool);
-        result = {from.format, to, from.out, from.in, stride};
+        result = {from.format, to, from.out, from.in, stride, from.interleaved};
       };
       if (gate_bytes > 0) copy(ffn.gate, rows, by_neuron.gate);
       if (up_bytes > 0) copy(ffn.up, rows + gate_bytes, by_neuron.up);

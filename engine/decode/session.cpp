@@ -201,7 +201,7 @@ struct Session::State {
     float* const to = projected ? h.data() : x.data();
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::span row(to + r * width, static_cast<std::size_t>(width));
-      to_f32(table.format, table.row(tokens[static_cast<std::size_t>(first + r)]), row);
+      row_to_f32(table, tokens[static_cast<std::size_t>(first + r)], row);
       if (config.embedding_scale != 1)
         for (float& value : row) value *= config.embedding_scale;
     }
@@ -210,7 +210,7 @@ struct Session::State {
     const WeightMatrix& places = model->position_embedding();
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::span place(update.data(), static_cast<std::size_t>(config.d_model));
-      to_f32(places.format, places.row(position[static_cast<std::size_t>(first + r)] + config.position_offset), place);
+      row_to_f32(places, position[static_cast<std::size_t>(first + r)] + config.position_offset, place);
       add(x.data() + r * config.d_model, place.data(), config.d_model);
     }
   }

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "core/base/error.h"
+#include "engine/kernels/interleaved.h"
 #include "engine/kernels/many_rows.h"
 #include "engine/kernels/simd/simd.h"
 #include "engine/kernels/sparse.h"
@@ -30,6 +31,14 @@ void check_norm(const char* function, const float* x, std::int64_t rows, std::sp
 
 std::int64_t WeightMatrix::row_bytes() const {
   return static_cast<std::int64_t>(bytes_of(format, in));
+}
+
+void row_to_f32(const WeightMatrix& w, std::int64_t row, std::span<float> values) {
+  if (!w.interleaved) return to_f32(w.format, w.row(row), values);
+  thread_local std::vector<std::byte> plain;  // kept, so that a token of decoding allocates nothing
+  plain.resize(static_cast<std::size_t>(w.row_bytes()));
+  plain_row(w.format, w.in, w.row(row), plain.data());
+  to_f32(w.format, plain.data(), values);
 }
 
 std::string_view name_of(Activation activation) {
@@ -76,6 +85,7 @@ void linear_turned(const WeightMatrix& w, const float* x, std::int64_t rows, std
                    ThreadPool& pool) {
   if (!bias.empty() && static_cast<std::int64_t>(bias.size()) != w.in)
     throw InvalidArgument("[linear_turned] expected {} biases, got {}", w.in, bias.size());
+  if (w.interleaved) throw InvalidArgument("[linear_turned] expected rows that are not interleaved");
   check_count("linear_turned", rows, x);
   if (rows == 0) return;
   if (rows >= many_rows_from(w.format)) {

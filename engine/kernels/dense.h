@@ -22,7 +22,8 @@ struct WeightMatrix {
   const std::byte* data = nullptr;
   std::int64_t out = 0;
   std::int64_t in = 0;
-  std::int64_t stride = 0;  // bytes from a row to the next, for the kernels of sparse.h; 0: rows lie one after another
+  std::int64_t stride = 0;   // bytes from a row to the next, for the kernels of sparse.h; 0: rows lie one after another
+  bool interleaved = false;  // q8_0 or q4_0 with the blocks of a row side by side (interleaved.h)
 
   bool empty() const { return data == nullptr; }
   std::int64_t row_bytes() const;  // of one output row
@@ -30,6 +31,9 @@ struct WeightMatrix {
   std::int64_t bytes() const { return empty() ? 0 : out * row_bytes(); }
   const std::byte* row(std::int64_t i) const { return data + i * row_stride(); }
 };
+
+/// Row `row` of w as f32: [w.in].
+void row_to_f32(const WeightMatrix& w, std::int64_t row, std::span<float> values);
 
 /// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x: [rows, in], y: [rows, out]; bias empty or [out].
 /// One or few rows: SIMD dot products that read each weight once (decode). Many rows: oneDNN (prefill); weights that
@@ -39,7 +43,7 @@ void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<
 
 /// The same with the weights the other way round, row i for input i: y[r, o] = sum_i x[r, i] * w[i, o] + bias[o].
 /// w: out rows (inputs) of `in` values (outputs), so that w.out and w.in change their parts; f32, f16, bf16, q8_0 or
-/// q4_0. Few rows: the kernel of sparse.h on all neurons, with its bits; many: oneDNN.
+/// q4_0, not interleaved. Few rows: the kernel of sparse.h on all neurons, with its bits; many: oneDNN.
 void linear_turned(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
                    ThreadPool& pool);
 

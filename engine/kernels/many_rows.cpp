@@ -98,7 +98,11 @@ void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, 
                       ThreadPool& pool) {
   many_rows(w, false, x, rows, bias, y, pool, [&](std::int64_t first, std::int64_t count, float* memory) {
     if (w.format == NumberFormat::f32) return Panel{reinterpret_cast<const float*>(w.row(first)), w.in};
-    to_f32(w.format, w.row(first), {memory, static_cast<std::size_t>(count * w.in)});
+    if (w.interleaved)
+      for (std::int64_t o = 0; o < count; ++o)
+        row_to_f32(w, first + o, {memory + o * w.in, static_cast<std::size_t>(w.in)});
+    else
+      to_f32(w.format, w.row(first), {memory, static_cast<std::size_t>(count * w.in)});
     return Panel{memory, w.in};
   });
 }

@@ -9,6 +9,7 @@
 #include "core/activity/scores.h"
 #include "core/base/error.h"
 #include "engine/kernels/simd/simd.h"
+#include "engine/kernels/simd/vnni.h"
 
 namespace torpor {
 namespace {
@@ -29,6 +30,9 @@ void check_rows(const char* function, const char* name, const WeightMatrix& w, b
                               traits(w.format).name);
   }
   static_cast<void>(bytes_of(w.format, w.in));  // throws if the width is no multiple of the block
+  if (w.interleaved && (added || !simd::vnni::available()))
+    throw InvalidArgument("[{}] expected {} that are not interleaved{}", function, name,
+                          added ? "" : ": this processor has no VNNI");
 }
 
 void check_active(const char* function, std::span<const std::int32_t> active, std::int64_t neurons) {
@@ -77,6 +81,9 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
       throw InvalidArgument("[sparse_ffn] expected a gate of {} neurons, as wide as the multiplier, got [{}, {}]",
                             rows.down.out, rows.gate.out, rows.gate.in);
   }
+  if (!rows.gate.empty() && !rows.multiplier.empty() && rows.gate.interleaved != rows.multiplier.interleaved &&
+      traits(rows.gate.format).quantised && traits(rows.multiplier.format).quantised)
+    throw InvalidArgument("[sparse_ffn] expected gate and multiplier both interleaved or neither");
   if (tokens > 0) simd::sparse_ffn(rows, active, values, x, tokens, out, scratch, pool);
 }
 

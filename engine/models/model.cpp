@@ -7,6 +7,7 @@
 #include "core/base/fingerprint.h"
 #include "core/base/large_memory.h"
 #include "core/base/log.h"
+#include "engine/kernels/interleaved.h"
 #include "engine/models/model_files.h"
 #include "engine/models/neuron_rows.h"
 #include "engine/models/weight_checks.h"
@@ -244,10 +245,22 @@ class ModelBuilder {
     WeightMatrix weight{view.format, view.bytes.data(), view.shape[out_axis], view.shape[1 - out_axis]};
     const auto element = static_cast<std::size_t>(traits(view.format).quantised ? 2 : traits(view.format).block_bytes);
     const bool misaligned = reinterpret_cast<std::uintptr_t>(weight.data) % element != 0;
-    if (!transposed && !misaligned && !copy_) return weight;  // used where it lies
+    // Down projections by neuron are added row by row too, in parts (linear_turned); tables of positions are only read.
+    const bool interleave =
+        (copy_ || files_.own_memory) && !transposed && tensor.rule->part != Part::position_embedding &&
+        !(tensor.rule->part == Part::down && by_neuron()) && interleaving_pays(weight.format, weight.in);
+    if (!transposed && !misaligned && !copy_) {
+      if (interleave) interleave_in_place(weight, const_cast<std::byte*>(weight.data), nullptr);
+      return weight;  // used where it lies
+    }
     auto copy = allocate_large(view.bytes.size(), view.name);
     if (!transposed) {
-      std::memcpy(copy.get(), weight.data, view.bytes.size());
+      if (interleave)
+        for (std::int64_t r = 0; r < weight.out; ++r)
+          interleave_row(weight.format, weight.in, weight.row(r), copy.get() + r * weight.row_bytes());
+      else
+        std::memcpy(copy.get(), weight.data, view.bytes.size());
+      weight.interleaved = interleave;
     } else if (element == 4) {
       transpose<std::uint32_t>(weight.data, weight.in, weight.out, copy.get());
     } else {

@@ -27,6 +27,7 @@ struct ModelFiles {
   TensorArchive archive;
   std::string fingerprint{};               // of a packed model, which may have its source's; else empty: of the weights
   std::optional<float> embedding_scale{};  // of a packed model: as its source had it
+  bool own_memory = false;  // the archive lies in memory that may be written to: matrices may be rearranged in place
 };
 
 /// path: a Hugging Face folder, a .safetensors file beside its config.json, a .gguf file, a llama2.c .bin or a packed

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "engine/kernels/interleaved.h"
+
 namespace torpor {
 
 std::int64_t turned_at_once(NumberFormat format) {
@@ -16,7 +18,11 @@ void turned_rows(const WeightMatrix& w, std::int64_t begin, std::int64_t end, fl
     const std::int64_t count = std::min(step, end - from);
     const auto offset = static_cast<std::int64_t>(bytes_of(w.format, from));
     for (std::int64_t o = 0; o < w.out; ++o) {
-      to_f32(w.format, w.data + o * row_bytes + offset, {piece.data(), static_cast<std::size_t>(count)});
+      const std::span part(piece.data(), static_cast<std::size_t>(count));
+      if (w.interleaved)
+        part_to_f32(w, o, from, part);
+      else
+        to_f32(w.format, w.data + o * row_bytes + offset, part);
       for (std::int64_t i = 0; i < count; ++i) out[(from - begin + i) * w.out + o] = piece[static_cast<std::size_t>(i)];
     }
   }

@@ -318,7 +318,7 @@ TEST(Bench, ShowsTheLadderOfKernels) {
   std::vector<std::string> json_command = command;
   json_command.insert(json_command.end(), {"--json", "--type", "q8"});
   const Json json = Json::parse(must(json_command).out);
-  ASSERT_EQ(json["kernels"].size(), 6U);
+  ASSERT_GE(json["kernels"].size(), 7U);
   for (const Json& step : json["kernels"]) {
     EXPECT_EQ(step["weights"], "q8_0");
     EXPECT_GT(step["gb_per_s"].get<double>(), 0);

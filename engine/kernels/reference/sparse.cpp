@@ -14,7 +14,7 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
     double a = values[k];
     if (!rows.gate.empty() && a != 0) {
       std::vector<float> gate(static_cast<std::size_t>(rows.gate.in));
-      to_f32(rows.gate.format, rows.gate.row(i), gate);
+      row_to_f32(rows.gate, i, gate);
       double projection = rows.gate_bias.empty() ? 0 : rows.gate_bias[static_cast<std::size_t>(i)];
       for (std::size_t j = 0; j < gate.size(); ++j)
         projection += static_cast<double>(x[j]) * static_cast<double>(gate[j]);
@@ -23,14 +23,14 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
       values[k] = static_cast<float>(a);
     }
     if (!rows.multiplier.empty()) {
-      to_f32(rows.multiplier.format, rows.multiplier.row(i), factor);
+      row_to_f32(rows.multiplier, i, factor);
       double product = rows.multiplier_bias.empty() ? 0 : rows.multiplier_bias[static_cast<std::size_t>(i)];
       for (std::size_t j = 0; j < factor.size(); ++j)
         product += static_cast<double>(x[j]) * static_cast<double>(factor[j]);
       a *= product;
       values[k] = static_cast<float>(a);
     }
-    to_f32(rows.down.format, rows.down.row(i), row);
+    row_to_f32(rows.down, i, row);
     for (std::size_t j = 0; j < width; ++j) sum[j] += a * static_cast<double>(row[j]);
   }
   for (std::size_t j = 0; j < width; ++j) out[j] = static_cast<float>(sum[j]);

@@ -83,6 +83,18 @@ constexpr bool one_at_a_time(NumberFormat format, std::int64_t in) {
   return format == NumberFormat::q8_0 && in < 4096;
 }
 
+/// AMD's processors follow two streams of bytes best: bf16 reaches 0.93 of the read bandwidth of one thread, 0.81 with
+/// four (EPYC 9004, width 2048).
+inline bool two_at_a_time(NumberFormat format) {
+#if HWY_ARCH_X86
+  static const bool amd = __builtin_cpu_is("amd") != 0;
+  return amd && (format == NumberFormat::bf16 || format == NumberFormat::f16);
+#else
+  static_cast<void>(format);
+  return false;
+#endif
+}
+
 /// out[k * kX + r] = sum_i x[r * in + i] * w[k][i], k < kW, r < kX. ahead: rows to ask for meanwhile. The order of the
 /// additions is the same for every kW and kX.
 template <class T, int kW, int kX>

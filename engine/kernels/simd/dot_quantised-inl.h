@@ -190,7 +190,7 @@ template <int kW, int kX>
 HWY_INLINE void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
                          std::int64_t first_row, float* out) {
 #if HWY_ARCH_X86
-  if (x.split) return vnni::dot_q4_0<kW, kX>(w, ahead, x, first_row, out);
+  if (x.split == QuantisedRows::Split::halves) return vnni::dot_q4_0<kW, kX>(w, ahead, x, first_row, out);
 #endif
   dot_blocks<D16, kW, kX, 18>(w, ahead, x, first_row, out, [](const std::uint8_t* p, V16* q) HWY_ATTR {
     const D16 d16;

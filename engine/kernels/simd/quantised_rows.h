@@ -22,7 +22,7 @@ class QuantisedRows {
     rows = count;
     in = width;
     blocks = width / kBlock;
-    split = false;
+    split = Split::none;
     if (rows * in <= room_) return;
     room_ = rows * in;
     values = hwy::AllocateAligned<std::int16_t>(static_cast<std::size_t>(room_));
@@ -35,8 +35,9 @@ class QuantisedRows {
   hwy::AlignedFreeUniquePtr<float[]> scales;         // [rows, blocks]; NaN where the block holds NaN or infinity
   hwy::AlignedFreeUniquePtr<float[]> sums;           // [rows, blocks, 2]: sums of the values of each half of a block
 
-  /// The values once more for instructions that multiply bytes, where `split`: vnni.h makes them and says how they lie.
-  bool split = false;
+  /// The values once more for instructions that multiply bytes: vnni.h makes them and says how they lie.
+  enum class Split : std::uint8_t { none, halves, interleaved };
+  Split split = Split::none;
   hwy::AlignedFreeUniquePtr<std::int8_t[]> high, low;
   hwy::AlignedFreeUniquePtr<std::int32_t[]> offsets;
   std::int64_t split_room = 0;

@@ -8,6 +8,7 @@
 
 #include "engine/kernels/simd/quantised_rows.h"
 #include "engine/kernels/simd/simd.h"
+#include "engine/kernels/simd/vnni.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/simd/sparse.cpp"
@@ -25,6 +26,11 @@ template <int kRows>
 HWY_INLINE void dot_group(const WeightMatrix& w, const std::byte* const* rows, const std::byte* const* next,
                           const float* x, const QuantisedRows* q, std::int64_t token, float* out) {
   x += token * w.in;
+#if HWY_TARGET == HWY_AVX3
+  if (w.interleaved)
+    return w.format == NumberFormat::q8_0 ? vnni::dot_interleaved<true, kRows, 1>(rows, next, *q, token, out)
+                                          : vnni::dot_interleaved<false, kRows, 1>(rows, next, *q, token, out);
+#endif
   switch (w.format) {
     case NumberFormat::f32:
       return dot_plain<float, kRows, 1>(rows, next, x, w.in, out);

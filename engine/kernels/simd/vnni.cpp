@@ -26,8 +26,8 @@ void grow(hwy::AlignedFreeUniquePtr<T[]>& array, std::int64_t count) {
   array = hwy::AllocateAligned<T>(static_cast<std::size_t>(count));
 }
 
-void make_room(QuantisedRows& x) {
-  const std::int64_t room = x.rows * groups_of(x) * kGroup;
+void make_room(QuantisedRows& x, std::int64_t group = kGroup) {
+  const std::int64_t room = x.rows * ((x.in + group - 1) / group) * group;
   if (room <= x.split_room) return;
   x.split_room = room;
   grow(x.high, room);
@@ -67,7 +67,7 @@ __mmask64 first_bytes(std::int64_t n) {
 void split(QuantisedRows& x) {
   const std::int64_t groups = groups_of(x);
   make_room(x);
-  x.split = true;
+  x.split = QuantisedRows::Split::halves;
   const __m512i ones = _mm512_set1_epi8(1);
   for (std::int64_t r = 0; r < x.rows; ++r) {
     for (std::int64_t g = 0; g < groups; ++g) {
@@ -175,6 +175,127 @@ TORPOR_INSTANTIATE(1, 4)
 TORPOR_INSTANTIATE(2, 4)
 #undef TORPOR_INSTANTIATE
 
+/// Asks for the lines of `count` bytes; a few lines that are waited for cost as much as the rest of a row.
+inline void ask_for(const std::byte* p, std::int64_t count) {
+  for (std::int64_t b = 0; b < count; b += 64) _mm_prefetch(reinterpret_cast<const char*>(p + b), _MM_HINT_T1);
+}
+
+// Of a row of interleaved.h: groups of 16 blocks, 512 values.
+constexpr std::int64_t kWide = 512;
+
+void split_interleaved(QuantisedRows& x) {
+  make_room(x, kWide);
+  x.split = QuantisedRows::Split::interleaved;
+  const std::int64_t groups = (x.in + kWide - 1) / kWide;
+  for (std::int64_t r = 0; r < x.rows; ++r)
+    for (std::int64_t g = 0; g < groups; ++g) {
+      std::int8_t* const high = x.high.get() + (r * groups + g) * kWide;
+      std::int8_t* const low = x.low.get() + (r * groups + g) * kWide;
+      std::int32_t* const sums = x.offsets.get() + (r * groups + g) * 16;
+      for (std::int64_t b = 0; b < 16; ++b) {
+        const std::int64_t block = g * 16 + b;
+        __m512i v = _mm512_setzero_si512();
+        if (block < x.blocks) v = _mm512_loadu_si512(x.values.get() + r * x.in + block * 32);
+        const __m512i upper = _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(128)), 8);
+        const __m256i highs = _mm512_cvtepi16_epi8(upper), lows = _mm512_cvtepi16_epi8(v);
+        // Piece c of the block to lane b of piece c of the group.
+        const __m256i at =
+            _mm256_add_epi32(_mm256_set_epi32(112, 96, 80, 64, 48, 32, 16, 0), _mm256_set1_epi32(static_cast<int>(b)));
+        _mm256_i32scatter_epi32(high, at, highs, 4);
+        _mm256_i32scatter_epi32(low, at, lows, 4);
+        sums[b] = _mm512_reduce_add_epi32(_mm512_madd_epi16(v, _mm512_set1_epi16(1)));
+      }
+    }
+}
+
+template <bool kEight, int kW, int kX>
+void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                     std::int64_t first_row, float* out) {
+  constexpr std::int64_t kBlockBytes = kEight ? 34 : 18, kPieces = kEight ? 8 : 4;
+  const std::int64_t groups = (x.in + kWide - 1) / kWide;
+  const std::int8_t* const high = x.high.get() + first_row * groups * kWide;
+  const std::int8_t* const low = x.low.get() + first_row * groups * kWide;
+  const std::int32_t* const sums = x.offsets.get() + first_row * groups * 16;
+  const float* const scales = x.scales.get() + first_row * x.blocks;
+  const __m512i nibble = _mm512_set1_epi8(15), sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  __m512 sum[kW][kX];
+  for (int k = 0; k < kW; ++k)
+    for (int r = 0; r < kX; ++r) sum[k][r] = _mm512_setzero_ps();
+
+  const auto group = [&]<bool kWhole>(std::int64_t g, std::int64_t lanes) TORPOR_VNNI {
+    const auto mask = static_cast<__mmask16>((1U << lanes) - 1);
+    __m512i upper[kW][kX], lower[kW][kX];
+    for (int r = 0; r < kX; ++r) {
+      // Weights are multiplied as numbers from 0 on: 128 or 8 too much.
+      const __m512i offset = _mm512_sub_epi32(
+          _mm512_setzero_si512(), _mm512_slli_epi32(_mm512_load_si512(sums + (r * groups + g) * 16), kEight ? 7 : 3));
+      for (int k = 0; k < kW; ++k) {
+        upper[k][r] = _mm512_setzero_si512();
+        lower[k][r] = offset;
+      }
+    }
+    const auto multiply = [&](int k, __m512i weights, std::int64_t piece) TORPOR_VNNI {
+      for (int r = 0; r < kX; ++r) {
+        const std::int64_t at = (r * groups + g) * kWide + piece * 64;
+        upper[k][r] = _mm512_dpbusd_epi32(upper[k][r], weights, _mm512_load_si512(high + at));
+        lower[k][r] = _mm512_dpbusd_epi32(lower[k][r], weights, _mm512_load_si512(low + at));
+      }
+    };
+    if (!kWhole)
+      for (int k = 0; k < kW; ++k) ask_for(ahead[k] + g * 16 * kBlockBytes, lanes * kBlockBytes);
+    for (std::int64_t c = 0; c < kPieces; ++c)
+      for (int k = 0; k < kW; ++k) {
+        const std::byte* const p = w[k] + g * 16 * kBlockBytes + c * lanes * 4;
+        if (kWhole) _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + g * 16 * kBlockBytes + c * 64), _MM_HINT_T1);
+        const __m512i bytes = kWhole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi32(mask, p);
+        if constexpr (kEight) {
+          multiply(k, _mm512_xor_si512(bytes, sign), c);
+        } else {
+          multiply(k, _mm512_and_si512(bytes, nibble), c);
+          multiply(k, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble), c + 4);
+        }
+      }
+    for (int k = 0; k < kW; ++k) {
+      const std::byte* const p = w[k] + g * 16 * kBlockBytes + kPieces * lanes * 4;
+      if (kWhole)
+        _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + g * 16 * kBlockBytes + kPieces * 64), _MM_HINT_T1);
+      const __m256i halves =
+          kWhole ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)) : _mm256_maskz_loadu_epi16(mask, p);
+      const __m512 weight_scales = _mm512_cvtph_ps(halves);
+      for (int r = 0; r < kX; ++r) {
+        const float* const x_scales = scales + r * x.blocks + g * 16;
+        const __m512 scale =
+            _mm512_mul_ps(weight_scales, kWhole ? _mm512_loadu_ps(x_scales) : _mm512_maskz_loadu_ps(mask, x_scales));
+        const __m512i products = _mm512_add_epi32(lower[k][r], _mm512_slli_epi32(upper[k][r], 8));
+        sum[k][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum[k][r]);
+      }
+    }
+  };
+
+  const std::int64_t whole = x.in / kWide;
+  for (std::int64_t g = 0; g < whole; ++g) group.template operator()<true>(g, 16);
+  if (const std::int64_t left = x.blocks - whole * 16; left > 0) group.template operator()<false>(whole, left);
+  for (int k = 0; k < kW; ++k)
+    for (int r = 0; r < kX; ++r) out[k * kX + r] = _mm512_reduce_add_ps(sum[k][r]);
+}
+
+#define TORPOR_INSTANTIATE(kW, kX)                                                                                     \
+  template void dot_interleaved<true, kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&,  \
+                                              std::int64_t, float*);                                                   \
+  template void dot_interleaved<false, kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, \
+                                               std::int64_t, float*);
+TORPOR_INSTANTIATE(1, 1)
+TORPOR_INSTANTIATE(2, 1)
+TORPOR_INSTANTIATE(3, 1)
+TORPOR_INSTANTIATE(4, 1)
+TORPOR_INSTANTIATE(1, 2)
+TORPOR_INSTANTIATE(2, 2)
+TORPOR_INSTANTIATE(1, 3)
+TORPOR_INSTANTIATE(2, 3)
+TORPOR_INSTANTIATE(1, 4)
+TORPOR_INSTANTIATE(2, 4)
+#undef TORPOR_INSTANTIATE
+
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
@@ -190,6 +311,7 @@ bool available() {
 void split(QuantisedRows&) {}
 template <int kW, int kX>
 void dot_q4_0(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, float*) {}
+void split_interleaved(QuantisedRows&) {}
 
 #endif
 
