@@ -9,6 +9,7 @@
 #include "apps/terminal.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/thread_pool.h"
 
 namespace torpor::apps {
 namespace {
@@ -146,6 +147,9 @@ bool VerbOptions::parse(std::span<const std::string> arguments) {
   if (common_.output.empty() && app_.count("--output") > 0)
     throw UsageError("{}: --output: expected a folder, found \"\". See: torpor {} --help", verb_, verb_);
   set_log_level(common_.quiet ? LogLevel::quiet : common_.verbose ? LogLevel::debug : LogLevel::warning);
+  if (const int there = available_processors(); common_.threads > there)
+    log_warning("{} threads on {} processors wait for each other: --threads {} is faster", common_.threads, there,
+                there);
   return true;
 }
 

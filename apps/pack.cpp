@@ -8,10 +8,10 @@
 #include "apps/result.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
-#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/report/numbers.h"
+#include "core/tensor/safetensors.h"
 #include "engine/models/pack.h"
 #include "engine/models/packed.h"
 #include "engine/profile/corpus.h"
@@ -35,6 +35,37 @@ std::set<std::string> predictor_files(const SparsityPlan& plan) {
   for (const PlanLayer& layer : plan.layers)
     if (const Predictor* const rule = std::get_if<Predictor>(&layer.rule)) files.insert(rule->file);
   return files;
+}
+
+NeuronOrder order_of(const SparsityPlan& plan) {
+  NeuronOrder order;
+  bool any = false;
+  for (const PlanLayer& layer : plan.layers) {
+    order.push_back(layer.order);
+    any = any || !layer.order.empty();
+  }
+  return any ? order : NeuronOrder{};
+}
+
+/// Copies a file of predictors; what belongs to neurons goes where they go.
+void copy_predictor(const PlanInFolder& plan, const std::string& file, const fs::path& folder) {
+  const TensorArchive archive = open_safetensors(plan.folder / file);
+  std::vector<std::vector<std::byte>> moved;
+  std::vector<TensorView> tensors;
+  for (const TensorView& tensor : archive.tensors()) {
+    tensors.push_back(tensor);
+    for (const PlanLayer& layer : plan.plan.layers) {
+      const std::string prefix = "layers." + std::to_string(layer.layer) + ".fc2.";
+      if (layer.order.empty() || !tensor.name.starts_with(prefix)) continue;
+      const std::size_t row = tensor.bytes.size() / layer.order.size();
+      std::vector<std::byte>& bytes = moved.emplace_back(tensor.bytes.begin(), tensor.bytes.end());
+      for (std::size_t i = 0; i < layer.order.size(); ++i)
+        std::copy_n(tensor.bytes.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(layer.order[i]) * row),
+                    row, bytes.begin() + static_cast<std::ptrdiff_t>(i * row));
+      tensors.back().bytes = bytes;
+    }
+  }
+  write_safetensors(folder / file, tensors, {archive.metadata().begin(), archive.metadata().end()});
 }
 
 /// How the packed model predicts a text beside its source.
@@ -185,15 +216,16 @@ int pack(std::span<const std::string> arguments) {
   bool has_tokenizer = false;
   {
     Progress progress("packing", model->weight_bytes(), "bytes", show);
-    report = pack_model(options.model.model, options.model.activation, type, folder, pool,
-                        [&](std::int64_t bytes) { progress.update(bytes); });
+    report = pack_model(
+        options.model.model, options.model.activation, type, folder, pool,
+        [&](std::int64_t bytes) { progress.update(bytes); }, plan ? order_of(plan->plan) : NeuronOrder{});
     has_tokenizer = copy_tokenizer(*model, options.model, folder);
     result.add_input({"model", options.model.model.string(), model->weight_bytes(), model->fingerprint()});
   }
   if (plan) {
     plan->plan.model.fingerprint = report.fingerprint;
-    for (const std::string& file : predictor_files(plan->plan))
-      write_file_atomically(folder / file, read_file(plan->folder / file));
+    for (const std::string& file : predictor_files(plan->plan)) copy_predictor(*plan, file, folder);
+    for (PlanLayer& layer : plan->plan.layers) layer.order.clear();  // they lie so now
     write_plan(plan->plan, folder / "plan.json");
   } else {
     std::error_code code;  // of an earlier packing: it would not fit

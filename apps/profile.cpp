@@ -26,7 +26,7 @@ struct ProfileArguments {
   ModelOptions model;
   fs::path text;
   std::optional<double> budget, cett, sparsity;
-  bool no_baselines = false;
+  bool no_baselines = false, hot_first = false;
   ProfileOptions options;
 };
 
@@ -54,6 +54,9 @@ void add_options(CLI::App& app, ProfileArguments& a) {
   add_integer_option(app, "--held-out-tokens", o.held_out_tokens, 1, INT64_MAX / 4,
                      fmt::format("Tokens to measure perplexity on ({})", o.held_out_tokens))
       ->group(method);
+  app.add_flag(
+      "--hot-first", a.hot_first,
+      "Also put an order of each layer's neurons into the plan, most often active first: torpor pack writes them so");
   app.add_flag("--no-baselines", a.no_baselines, "Do not also measure other rules (top-k, FAT, CATS) to compare with")
       ->group(method);
 }
@@ -187,7 +190,8 @@ int profile(std::span<const std::string> arguments) {
     result.add_json("profile", "profile.json", json);
     const Json manifest = result.add_manifest(pool.threads(), {{"report", "report.html"}, {"plan", "plan.json"}});
     result.add_file("report", "report.html", render_profile_report(json, manifest));
-    result.add_json("plan", "plan.json", to_json(plan_of(measured)));  // last: a plan is there only with all the rest
+    result.add_json("plan", "plan.json",
+                    to_json(plan_of(measured, a.hot_first)));  // last: a plan is there only with all the rest
     result.write();
   }
   print(common.json ? json_text(json) : for_people(measured, a, result.folder()));

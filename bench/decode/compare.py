@@ -88,7 +88,18 @@ def main():
                     print(f"{shape:18} {number_format:5} {threads} threads: {rows[-1]['ratio']['median']:.2f}x", flush=True)
                 model.unlink()
 
-    result = {"tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
+    # A Spark model that skips beside llama.cpp on a dense model of the same size, which torpor bench writes for it.
+    sparks = []
+    for weights in ("bf16", "q8"):
+        for threads in (2, 1):
+            command = ["bench", "--shape", "gemma2-2b-spark", "--type", weights, "--threads", threads, "--rounds", a.rounds, "--tokens", a.tokens,
+                       "--batches", "none", "--against", a.llama_bench, "--json"]
+            bench = json.loads(output([a.torpor, *command]))
+            sparks.append({"weights": weights, "threads": threads, "own": bench["speedup"], "own_share_of_byte_limit": bench["share_of_byte_limit"],
+                           "torpor": bench["sparse"]["tokens_per_second"], **bench["against"]})
+            print(f"Spark {weights} {threads} threads: {bench['against']['sparse_ratio']['median']:.2f}x", flush=True)
+
+    result = {"sparks": sparks, "tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "decode-llama-cpp.json").write_text(json.dumps(result, indent=1) + "\n")
     m = result["machine"]
@@ -103,6 +114,15 @@ def main():
             return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
         lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three('torpor', 2)} | {three('llama.cpp', 2)} | "
                      f"{three('ratio', 2)} | {row['torpor_share_of_bandwidth']:.0%}, {row['llama.cpp_share_of_bandwidth']:.0%} |")
+    lines += ["", "## A Spark model against a dense one of the same size", "",
+              "`torpor bench --shape gemma2-2b-spark --against llama-bench`: Gemma-2-2B's sizes, 256 positions in the cache, 8 % of the neurons active;",
+              "llama.cpp decodes a dense gemma2 with as many weights. Ratios of the same rounds, sampling left out on both sides.", "",
+              "| weights | threads | Torpor skipping | llama.cpp, dense | ratio: min, median, max | Torpor against its own dense |", "|---|---|---|---|---|---|"]
+    for row in sparks:
+        def three(spread, digits=2):
+            return " ".join(f"{spread[part]:.{digits}f}" for part in ("min", "median", "max"))
+        lines.append(f"| {row['weights']} | {row['threads']} | {three(row['torpor'])} | {three(row['tokens_per_second'])} | {three(row['sparse_ratio'])} | "
+                     f"{three(row['own'])} |")
     (a.out / "decode-llama-cpp.md").write_text("\n".join(lines) + "\n")
 
 

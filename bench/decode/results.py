@@ -15,8 +15,8 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BATCHES = (0, 5)  # the cases whose curve over sequences decoded together is measured
-CASES = [(["--shape", "gemma2-2b-spark"], 2), (["--shape", "gemma2-2b-spark", "--context", "4096"], 2), (["--shape", "gemma2-2b-spark"], 1),
+BATCHES = (0, 6)  # the cases whose curve over sequences decoded together is measured
+CASES = [(["--shape", "gemma2-2b-spark"], 2), (["--shape", "gemma2-2b-spark", "--context", "4096"], 2), (["--shape", "gemma2-2b-spark", "--context", "4096", "--cache", "q8"], 2), (["--shape", "gemma2-2b-spark"], 1),
          (["--shape", "gemma2-2b-spark", "--type", "q8"], 2), (["--shape", "gemma2-2b"], 2), (["--shape", "2304,9216,24"], 2),
          (["--shape", "2304,9216,24"], 1), (["--shape", "2304,9216,24", "--type", "q8"], 2), (["--shape", "2304,9216,24", "--type", "q4"], 2),
          (["models/relu2", "--tokens", "200"], 2), (["models/spark", "--tokens", "200"], 2)]

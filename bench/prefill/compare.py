@@ -5,7 +5,7 @@
     bench/build_llama_cpp FOLDER                       # once; prints where llama-bench is
     bench/prefill/compare.py build/bin/bench_prefill LLAMA_BENCH docs/results [--rounds 9] [--tokens 512]
 
-Models of random weights, in f32 and bf16: 12 layers of width 768, and 4 layers of width 2048 (bench/make_model.py). In each round
+Models of random weights, in f32, bf16 and q8_0: 12 layers of width 768, and 4 layers of width 2048 (bench/make_model.py). In each round
 each program runs once with a pass before its clock starts; which goes first changes from round to round. A ratio is of the
 two runs of one round; above 1 this engine is faster.
 """
@@ -61,7 +61,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for shape, options in SHAPES.items():
-            for number_format in ("f32", "bf16"):
+            for number_format in ("f32", "bf16", "q8_0"):
                 model = pathlib.Path(name) / "model.gguf"
                 subprocess.run([sys.executable, HERE.parent / "make_model.py", model, number_format, *options], check=True)
                 for threads in (1, 2):
@@ -76,7 +76,18 @@ def main():
                     print(f"{shape:9} {number_format:5} {threads} threads: {rows[-1]['ratio']['median']:.2f}x", flush=True)
                 model.unlink()
 
-    result = {"tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
+    # Spark against a dense model of the same size, both of this engine: four layers of Gemma-2-2B's sizes.
+    sparks = []
+    for tokens in (512, 4096):
+        spark, dense = [], []
+        for r in range(max(1, a.rounds // 3)):
+            sides = [(spark, "shape:gemma2-2b-spark:bf16:4"), (dense, "shape:gemma2-2b:bf16:4")]
+            for rates, model in sides if r % 2 == 0 else reversed(sides):
+                rates.append(ours(a.bench_prefill, model, tokens, 2))
+        sparks.append({"tokens": tokens, "spark": spread(spark), "dense": spread(dense), "ratio": spread([s / d for s, d in zip(spark, dense)])})
+        print(f"Spark, {tokens} tokens: {sparks[-1]['ratio']['median']:.2f}x", flush=True)
+
+    result = {"sparks": sparks, "tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "prefill.json").write_text(json.dumps(result, indent=1) + "\n")
     m = result["machine"]
@@ -92,6 +103,13 @@ def main():
                      f"{three('ratio', 2)} |")
     lines += ["", "Torpor turns bf16 weights into f32 on every processor, so that results do not depend on it; llama.cpp multiplies in bf16",
               "where the processor can" + (", as here." if "avx512_bf16" in m["instructions"] else ", which this one cannot.")]
+    lines += ["", "## Spark", "", "Four layers of Gemma-2-2B's sizes in bf16, two threads: a Spark model beside a dense one with as many weights, both of this engine.",
+              "Prefill computes all neurons; a Spark layer has two thirds of a gated layer's multiplications, and its attention weighs the kept keys alone.", "",
+              "| tokens | Spark | dense | ratio: min, median, max |", "|---|---|---|---|"]
+    for row in sparks:
+        def of(key, digits):
+            return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
+        lines.append(f"| {row['tokens']} | {of('spark', 0)} | {of('dense', 0)} | {of('ratio', 2)} |")
     (a.out / "prefill.md").write_text("\n".join(lines) + "\n")
 
 

@@ -1,5 +1,6 @@
 // Prefill speed of a model: the logits after the last of --tokens random tokens, from an empty cache.
-//   bench_prefill MODEL [--tokens 512] [--threads 2] [--rounds 3] [--rows 512]
+//   bench_prefill MODEL|shape:NAME:TYPE:LAYERS [--tokens 512] [--threads 2] [--rounds 3] [--rows 512]
+// shape: random weights of a shape of `torpor bench`, in bf16, f32, q8_0 or q4_0, with so many layers.
 // One pass before the clock starts, then one line a round: tokens a second. compare.py runs it beside llama.cpp.
 #include <fmt/format.h>
 
@@ -12,9 +13,25 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "engine/bench/random_model.h"
 #include "engine/decode/session.h"
 
 namespace {
+
+std::shared_ptr<const torpor::Model> load(const std::string& name, torpor::ThreadPool& pool) {
+  using namespace torpor;
+  if (!name.starts_with("shape:")) return Model::load(name, {.activation_override = {}, .large_pages = true});
+  const std::size_t type_at = name.find(':', 6), layers_at = name.find(':', type_at + 1);
+  if (type_at == std::string::npos || layers_at == std::string::npos)
+    throw UsageError("expected shape:NAME:TYPE:LAYERS, got {}", name);
+  ModelConfig config = shape_config(name.substr(6, type_at - 6), 0.08);
+  config.n_layers = std::atoi(name.c_str() + layers_at + 1);
+  config.windows.resize(static_cast<std::size_t>(config.n_layers));
+  const std::string type = name.substr(type_at + 1, layers_at - type_at - 1);
+  for (const NumberFormat format : {NumberFormat::f32, NumberFormat::bf16, NumberFormat::q8_0, NumberFormat::q4_0})
+    if (traits(format).name == type) return random_model(config, format, 0, pool);
+  throw UsageError("expected a type of f32, bf16, q8_0 or q4_0, got {}", type);
+}
 
 int run(int argc, char** argv) {
   using namespace torpor;
@@ -38,8 +55,8 @@ int run(int argc, char** argv) {
       throw UsageError("unknown option {}", name);
   }
 
-  const auto model = Model::load(argv[1]);
   ThreadPool pool(threads);
+  const auto model = load(argv[1], pool);
   SessionOptions options;
   options.context = tokens;
   if (rows > 0) options.rows_per_pass = rows;

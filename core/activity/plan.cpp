@@ -39,6 +39,24 @@ ModelFacts model_from_json(const JsonReader& reader) {
   return facts;
 }
 
+/// Each neuron once.
+std::vector<std::int32_t> order_from_json(const Json& json, int neurons, const std::string& where) {
+  std::vector<std::int32_t> order;
+  std::vector<bool> seen(static_cast<std::size_t>(neurons));
+  bool good = json.is_array() && json.size() == seen.size();
+  for (std::size_t i = 0; good && i < json.size(); ++i) {
+    good = json[i].is_number_integer() && json[i].get<std::int64_t>() >= 0 && json[i].get<std::int64_t>() < neurons &&
+           !seen[json[i].get<std::size_t>()];
+    if (!good) break;
+    seen[json[i].get<std::size_t>()] = true;
+    order.push_back(json[i].get<std::int32_t>());
+  }
+  if (!good)
+    throw BadInput("{}: expected \"order\" to name each of {} neurons once, found something else at {}", where, neurons,
+                   order.size());
+  return order;
+}
+
 }  // namespace
 
 Json to_json(const SparsityPlan& plan) {
@@ -69,13 +87,15 @@ Json to_json(const SparsityPlan& plan) {
     measured["perplexity_ratio_ci95"] = nullptr;
   json["measured"] = measured;
   json["layers"] = Json::array();
-  for (const auto& layer : plan.layers)
+  for (const auto& layer : plan.layers) {
     json["layers"].push_back({{"layer", layer.layer},
                               {"rule", to_json(layer.rule)},
                               {"density", layer.density},
                               {"cett", layer.cett},
                               {"skippable", layer.skippable},
                               {"reason", layer.reason}});
+    if (!layer.order.empty()) json["layers"].back()["order"] = layer.order;
+  }
   return json;
 }
 
@@ -130,7 +150,7 @@ SparsityPlan plan_from_json(const Json& json, const std::string& where) {
     const std::string here = fmt::format("{}: layers[{}]", where, i);
     if (!layers[i].is_object()) throw BadInput("{}: expected an object, found {}", here, layers[i].type_name());
     const JsonReader entry(layers[i], here);
-    only_fields(entry, {"layer", "rule", "density", "cett", "skippable", "reason"});
+    only_fields(entry, {"layer", "rule", "density", "cett", "skippable", "reason", "order"});
     PlanLayer layer;
     layer.layer = static_cast<int>(entry.integer("layer", 0, kMaxLayers));
     if (layer.layer != static_cast<int>(i))
@@ -140,6 +160,7 @@ SparsityPlan plan_from_json(const Json& json, const std::string& where) {
     layer.cett = number_in(entry, "cett", 0, 1e9);
     layer.skippable = entry.boolean("skippable");
     layer.reason = entry.string("reason");
+    if (entry.has("order")) layer.order = order_from_json(entry.at("order"), plan.model.neurons, here);
     plan.layers.push_back(std::move(layer));
   }
   return plan;

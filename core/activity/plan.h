@@ -38,6 +38,8 @@ struct PlanLayer {
   double cett = 0;        // measured
   bool skippable = true;  // worth skipping
   std::string reason;     // why not
+  /// The neurons in the order in which `torpor pack` writes them, hottest first; empty: as they are.
+  std::vector<std::int32_t> order = {};
   bool operator==(const PlanLayer&) const = default;
 };
 

@@ -108,6 +108,14 @@ double statistical_threshold(std::span<const float> scores, std::int64_t k) {
   return m.mean + m.deviation * normal_quantile(1 - static_cast<double>(k) / static_cast<double>(n));
 }
 
+double gaussian_cutoff(std::span<const float> scores, double sparsity) {
+  if (!(sparsity > 0 && sparsity < 1))
+    throw InvalidArgument("[gaussian_cutoff] expected a sparsity between 0 and 1, got {}", sparsity);
+  const ScoreMoments m = score_moments(scores);
+  const auto n = static_cast<double>(scores.size());
+  return m.mean + m.deviation * std::sqrt((n - 1) / n) * normal_quantile(sparsity);
+}
+
 std::vector<std::int32_t> magnitude_ranks(std::span<const float> a) {
   std::vector<std::int32_t> order(a.size());
   std::iota(order.begin(), order.end(), 0);

@@ -44,6 +44,10 @@ ScoreMoments score_moments(std::span<const float> scores);
 /// InvalidArgument for k < 1.
 double statistical_threshold(std::span<const float> scores, std::int64_t k);
 
+/// The cutoff of Gaussian top-k (Gemma 3n): mean + std * Q(sparsity), std with n: transformers' Gemma3nTextMLP. scores:
+/// [n], finite. Throws InvalidArgument for no scores or a sparsity outside (0, 1).
+double gaussian_cutoff(std::span<const float> scores, double sparsity);
+
 /// Rank of every |a_i|: 0 = largest; equal magnitudes keep their order. An exact top-k is { i : rank_i < k }.
 std::vector<std::int32_t> magnitude_ranks(std::span<const float> a);
 

@@ -26,23 +26,25 @@ double shortest(float x) {
 
 std::string_view name_of(const SelectionRule& rule) {
   static constexpr std::string_view kNames[] = {
-      "exact_zeros",       "output_threshold", "activation_threshold", "layer_threshold", "top_k",
-      "statistical_top_k", "predictor"};
+      "exact_zeros", "output_threshold",  "activation_threshold", "layer_threshold",
+      "top_k",       "statistical_top_k", "gaussian_top_k",       "predictor"};
   static_assert(std::size(kNames) == std::variant_size_v<SelectionRule>);
   return kNames[rule.index()];
 }
 
 std::string describe(const SelectionRule& rule) {
   return std::visit(
-      Overload{[](const ExactZeros&) -> std::string { return "a != 0"; },
-               [](const OutputThreshold& r) { return fmt::format("|a| ||w|| > {:.4g}", r.epsilon); },
-               [](const ActivationThreshold& r) { return fmt::format("|a| > {:.4g}", r.threshold); },
-               [](const LayerThreshold& r) {
-                 return fmt::format("|a| > {:.4g} ({:.1f} % aimed at)", r.threshold, 100 * r.sparsity);
-               },
-               [](const TopK& r) { return fmt::format("the {} largest |a|", r.k); },
-               [](const StatisticalTopK& r) { return fmt::format("about {} largest |a|", r.k); },
-               [](const Predictor& r) { return fmt::format("{} predicts a logit > {:.4g}", r.file, r.threshold); }},
+      Overload{
+          [](const ExactZeros&) -> std::string { return "a != 0"; },
+          [](const OutputThreshold& r) { return fmt::format("|a| ||w|| > {:.4g}", r.epsilon); },
+          [](const ActivationThreshold& r) { return fmt::format("|a| > {:.4g}", r.threshold); },
+          [](const LayerThreshold& r) {
+            return fmt::format("|a| > {:.4g} ({:.1f} % aimed at)", r.threshold, 100 * r.sparsity);
+          },
+          [](const TopK& r) { return fmt::format("the {} largest |a|", r.k); },
+          [](const StatisticalTopK& r) { return fmt::format("about {} largest |a|", r.k); },
+          [](const GaussianTopK& r) { return fmt::format("gates above their {:.1f} % quantile", 100 * r.sparsity); },
+          [](const Predictor& r) { return fmt::format("{} predicts a logit > {:.4g}", r.file, r.threshold); }},
       rule);
 }
 
@@ -57,6 +59,7 @@ Json to_json(const SelectionRule& rule) {
                  json["sparsity"] = shortest(r.sparsity);
                },
                [&](const TopK& r) { json["k"] = r.k; }, [&](const StatisticalTopK& r) { json["k"] = r.k; },
+               [&](const GaussianTopK& r) { json["sparsity"] = shortest(r.sparsity); },
                [&](const Predictor& r) {
                  json["file"] = r.file;
                  json["threshold"] = shortest(r.threshold);
@@ -102,6 +105,13 @@ SelectionRule rule_from_json(const Json& json, int neurons, const std::string& w
     if (type == "top_k") return TopK{k};
     return StatisticalTopK{k};
   }
+  if (type == "gaussian_top_k") {
+    only({"sparsity"});
+    const float sparsity = number("sparsity", 1);
+    if (!(sparsity > 0 && sparsity < 1))
+      throw BadInput("{}: expected \"sparsity\" between 0 and 1, found {}", where, sparsity);
+    return GaussianTopK{sparsity};
+  }
   if (type == "predictor") {
     only({"file", "threshold"});
     Predictor rule{reader.string("file")};
@@ -114,7 +124,7 @@ SelectionRule rule_from_json(const Json& json, int neurons, const std::string& w
   }
   throw BadInput(
       "{}: unknown rule type \"{}\"; this version knows exact_zeros, output_threshold, activation_threshold, "
-      "layer_threshold, top_k, statistical_top_k, predictor",
+      "layer_threshold, top_k, statistical_top_k, gaussian_top_k, predictor",
       where, type);
 }
 
@@ -141,6 +151,12 @@ RowSelector::RowSelector(const SelectionRule& rule, const NeuronLayer& layer) : 
                       [&](const ActivationThreshold& r) { constant(r.threshold); },
                       [&](const LayerThreshold& r) { constant(r.threshold); }, [&](const TopK& r) { set_k(r.k, true); },
                       [&](const StatisticalTopK& r) { set_k(r.k, false); },
+                      [&](const GaussianTopK&) {
+                        throw BadInput(
+                            "layer {}: Gaussian top-k looks at the gates of the layer and cannot mask its activations. "
+                            "`torpor run --plan` and `torpor eval --plan` run it",
+                            layer.index);
+                      },
                       [&](const Predictor& r) {
                         throw BadInput(
                             "layer {}: the predictor \"{}\" looks at the input of the layer and cannot mask its "

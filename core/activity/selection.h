@@ -41,14 +41,18 @@ struct StatisticalTopK {  // active: |a_i| > mean + z(1 - k/n) std of the |a_i| 
   int k = 1;
   bool operator==(const StatisticalTopK&) const = default;
 };
+struct GaussianTopK {  // active: gate_i > mean + z(sparsity) std of the gates; a_i = f(gate_i - that) up_i   (Gemma 3n)
+  float sparsity = 0.95F;  // of gates that are normal
+  bool operator==(const GaussianTopK&) const = default;
+};
 struct Predictor {   // active: logit_i > threshold, the logits made by a small network before the layer runs
   std::string file;  // beside the plan; engine/decode/predictor.h says what it holds
   float threshold = 0;
   bool operator==(const Predictor&) const = default;
 };
 
-using SelectionRule =
-    std::variant<ExactZeros, OutputThreshold, ActivationThreshold, LayerThreshold, TopK, StatisticalTopK, Predictor>;
+using SelectionRule = std::variant<ExactZeros, OutputThreshold, ActivationThreshold, LayerThreshold, TopK,
+                                   StatisticalTopK, GaussianTopK, Predictor>;
 
 /// "output_threshold"; as in plan.json.
 std::string_view name_of(const SelectionRule& rule);
@@ -64,8 +68,8 @@ SelectionRule rule_from_json(const Json& json, int neurons, const std::string& w
 class RowSelector {
  public:
   /// Needs layer.neurons and, for OutputThreshold, layer.outgoing_norms. Throws InvalidArgument for a rule that does
-  /// not fit the layer, BadInput for Predictor, which looks at the layer's input and not at its activations
-  /// (SparseFfn runs it).
+  /// not fit the layer, BadInput for Predictor and GaussianTopK, which look at the layer's input and gates and not at
+  /// its activations (SparseFfn runs them).
   RowSelector(const SelectionRule& rule, const NeuronLayer& layer);
 
   /// a: [neurons], finite. The mask is resized if needed.

@@ -317,13 +317,14 @@ struct Session::State {
     spark_activate(config.activation, config.spark.ffn_active, neurons.data(), ups.data(), rows, config.d_ff, pool);
   }
 
-  void dense_neurons(const FfnWeights& weights, const float* in) {
+  void dense_neurons(int layer, const FfnWeights& weights, const float* in) {
     if (config.gated) {
       linear(weights.gate, in, rows, weights.gate_bias, neurons.data(), pool);
       linear(weights.up, in, rows, weights.up_bias, ups.data(), pool);
     } else {
       linear(weights.up, in, rows, weights.up_bias, neurons.data(), pool);
     }
+    if (sparse) sparse->shift_gates(layer, neurons.data(), rows, pool);
     const std::int64_t d_ff = config.d_ff;
     for_rows(d_ff, [&](std::int64_t begin, std::int64_t end) {
       float* const values = neurons.data() + begin * d_ff;
@@ -343,7 +344,7 @@ struct Session::State {
     if (config.spark.ffn())
       spark_neurons(weights, in);
     else
-      dense_neurons(weights, in);
+      dense_neurons(layer, weights, in);
     if (sparse) sparse->mask(layer, in, neurons.data(), rows, pool);
     if (hook) {
       const auto from = static_cast<std::size_t>(first), count = static_cast<std::size_t>(rows);

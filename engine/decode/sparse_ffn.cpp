@@ -56,6 +56,12 @@ SparseFfn::SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const N
         selectors_.emplace_back(std::nullopt);
         continue;
       }
+      if (std::holds_alternative<GaussianTopK>(rules[l])) {
+        if (config.spark.ffn())
+          throw BadInput("layer {}: the plan wants Gaussian top-k, and a Spark model has its own", l);
+        selectors_.emplace_back(std::nullopt);
+        continue;
+      }
       NeuronLayer layer;
       layer.neurons = config.d_ff;
       layer.width = config.d_model;
@@ -118,17 +124,28 @@ void split_spark_input(const ModelConfig& config, const float* in, std::int64_t 
 std::int64_t SparseFfn::spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
                                      ThreadPool& pool) {
   const ModelConfig& config = model_->config();
-  const std::int64_t d_ff = config.d_ff;
   const float* leading = in;
   if (tokens > 1 && config.spark.ffn_predictor > 0) {
     split_spark_input(config, in, tokens, leading_, rest_);
     leading = leading_.data();
   }
   linear(rows.gate, leading, tokens, {}, values_.data(), pool);
+  return shifted_values(tokens, [&](const float* scores) {
+    return statistical_top_k(scores, config.d_ff, config.spark.ffn_active, index_.data(), packed_.data());
+  });
+}
+
+/// values_ holds scores of neurons. select(scores): which are above a token's threshold, into index_ and packed_. Of
+/// one token these stay, f(what is above); of several values_ becomes that, 0 elsewhere. Returns how many one token
+/// has.
+template <class Select>
+std::int64_t SparseFfn::shifted_values(std::int64_t tokens, const Select& select) {
+  const ModelConfig& config = model_->config();
+  const std::int64_t d_ff = config.d_ff;
   for (std::int64_t t = 0; t < tokens; ++t) {
     float* const values = values_.data() + t * d_ff;
-    const std::int64_t active = statistical_top_k(values, d_ff, config.spark.ffn_active, index_.data(), packed_.data());
-    activate(config.activation, packed_.data(), active);
+    const std::int64_t active = select(values);
+    activate_projections(config, packed_.data(), active);
     if (tokens == 1) return active;
     std::fill_n(values, d_ff, 0.0F);
     for (std::int64_t k = 0; k < active; ++k)
@@ -241,6 +258,21 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
       count.active += listed;
     else
       listed = list_union(tokens, count);
+  } else if (const GaussianTopK* const gaussian = std::get_if<GaussianTopK>(&rules_[l])) {
+    const WeightMatrix& first = config.gated ? rows.gate : rows.up;
+    linear(first, in, tokens, config.gated ? ffn.gate_bias : ffn.up_bias, values_.data(), pool);
+    listed = shifted_values(tokens, [&](const float* scores) {
+      return gaussian_top_k(scores, d_ff, static_cast<double>(gaussian->sparsity), index_.data(), packed_.data());
+    });
+    if (config.gated) {
+      read.multiplier = rows.up;
+      read.multiplier_bias = ffn.up_bias;
+    }
+    count.bytes += first.bytes();
+    if (tokens == 1)
+      count.active += listed;
+    else
+      listed = list_union(tokens, count);
   } else if (config.spark.ffn()) {
     listed = spark_values(rows, in, tokens, pool);
     read.multiplier = rows.up;
@@ -303,9 +335,18 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
     for (std::int64_t t = 0; t < tokens; ++t) add(out + t * config.d_model, ffn.down_bias.data(), config.d_model);
 }
 
+void SparseFfn::shift_gates(int layer, float* gates, std::int64_t rows, ThreadPool& pool) {
+  const auto l = static_cast<std::size_t>(layer);
+  const GaussianTopK* const rule = std::get_if<GaussianTopK>(&rules_[l]);
+  if (rule == nullptr) return;
+  masked_[l].tokens += rows;
+  masked_[l].active += gaussian_shift(gates, rows, model_->config().d_ff, static_cast<double>(rule->sparsity), pool);
+}
+
 void SparseFfn::mask(int layer, const float* in, float* values, std::int64_t rows, ThreadPool& pool) {
   if (selectors_.empty()) return;
   const auto l = static_cast<std::size_t>(layer);
+  if (std::holds_alternative<GaussianTopK>(rules_[l])) return;  // shift_gates() did
   const std::int64_t d_ff = model_->config().d_ff;
   std::atomic<std::int64_t> active{0};
   if (const Predictor* const rule = predictor_of(l)) {

@@ -4,6 +4,7 @@
 //   ungated                up dense, then the rows of down of the active neurons
 //   gated, exact zeros     gate dense, then the rows of up and down of the neurons whose gate is not zero
 //   gated, a plan's rule   gate dense, the rows of up where the gate is not zero, then down of what the rule keeps
+//   Gaussian top-k         gate (ungated: up) dense, then the rows of up and down above the cutoff (Gemma 3n)
 //   predictor              the predictor's two small matrices, then all rows of the neurons that it names
 //   Spark                  predictor dense, then the rows of up and down above the statistical threshold
 //
@@ -78,6 +79,10 @@ class SparseFfn {
   /// The size from which on several tokens skip together (4 MB).
   void set_together_from(std::int64_t bytes) { together_from_ = bytes; }
 
+  /// Gaussian top-k's part of a dense layer, before the activation function: gates [rows, d_ff] become what is above
+  /// their cutoffs, and what is kept is counted. Nothing for other rules.
+  void shift_gates(int layer, float* gates, std::int64_t rows, ThreadPool& pool);
+
   /// Applies the layer's rule to rows that were computed densely (prefill) and counts what it keeps. in: the layer's
   /// input, [rows, d_model]; values: [rows, d_ff]. Nothing where the model itself makes the zeros.
   void mask(int layer, const float* in, float* values, std::int64_t rows, ThreadPool& pool);
@@ -100,6 +105,8 @@ class SparseFfn {
 
  private:
   void reserve(std::int64_t tokens);
+  template <class Select>
+  std::int64_t shifted_values(std::int64_t tokens, const Select& select);
   std::int64_t spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool);
   void gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
                    ThreadPool& pool);

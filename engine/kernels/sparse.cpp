@@ -2,9 +2,11 @@
 #include "engine/kernels/sparse.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <functional>
+#include <vector>
 
 #include "core/activity/scores.h"
 #include "core/base/error.h"
@@ -157,10 +159,10 @@ std::int64_t list_above(const float* scores, std::int64_t n, float threshold, st
   return simd::compact_above(scores, n, threshold, index, nullptr);
 }
 
-std::int64_t statistical_top_k(const float* scores, std::int64_t n, std::int64_t k, std::int32_t* index,
-                               float* shifted) {
-  if (n < 1) throw InvalidArgument("[statistical_top_k] expected at least one score, got {}", n);
-  const double theta = statistical_threshold({scores, static_cast<std::size_t>(n)}, k);
+namespace {
+
+/// index = where scores are above theta, shifted = by how much.
+std::int64_t above(const float* scores, std::int64_t n, double theta, std::int32_t* index, float* shifted) {
   // The largest f32 that is not above theta selects what theta selects.
   auto cut = static_cast<float>(theta);
   if (static_cast<double>(cut) > theta) cut = std::nextafter(cut, -INFINITY);
@@ -168,6 +170,43 @@ std::int64_t statistical_top_k(const float* scores, std::int64_t n, std::int64_t
   if (std::isfinite(theta))
     for (std::int64_t i = 0; i < count; ++i) shifted[i] = static_cast<float>(static_cast<double>(shifted[i]) - theta);
   return count;
+}
+
+}  // namespace
+
+std::int64_t statistical_top_k(const float* scores, std::int64_t n, std::int64_t k, std::int32_t* index,
+                               float* shifted) {
+  if (n < 1) throw InvalidArgument("[statistical_top_k] expected at least one score, got {}", n);
+  return above(scores, n, statistical_threshold({scores, static_cast<std::size_t>(n)}, k), index, shifted);
+}
+
+std::int64_t gaussian_top_k(const float* scores, std::int64_t n, double sparsity, std::int32_t* index, float* shifted) {
+  if (n < 1) throw InvalidArgument("[gaussian_top_k] expected at least one score, got {}", n);
+  return above(scores, n, gaussian_cutoff({scores, static_cast<std::size_t>(n)}, sparsity), index, shifted);
+}
+
+std::int64_t gaussian_shift(float* scores, std::int64_t rows, std::int64_t n, double sparsity, ThreadPool& pool) {
+  if (rows < 0 || n < 1)
+    throw InvalidArgument("[gaussian_shift] expected rows of at least one score, got {} of {}", rows, n);
+  std::atomic<std::int64_t> kept{0};
+  const auto job = [&](long begin, long end, int) {
+    thread_local std::vector<std::int32_t> index;  // kept, so that a token of decoding allocates nothing
+    thread_local std::vector<float> shifted;
+    index.resize(static_cast<std::size_t>(n));
+    shifted.resize(index.size());
+    std::int64_t some = 0;
+    for (long r = begin; r < end; ++r) {
+      float* const row = scores + r * n;
+      const std::int64_t count = gaussian_top_k(row, n, sparsity, index.data(), shifted.data());
+      std::fill_n(row, n, 0.0F);
+      for (std::int64_t k = 0; k < count; ++k)
+        row[index[static_cast<std::size_t>(k)]] = shifted[static_cast<std::size_t>(k)];
+      some += count;
+    }
+    kept.fetch_add(some, std::memory_order_relaxed);
+  };
+  pool.parallel_for(rows, 1, std::ref(job));
+  return kept.load();
 }
 
 }  // namespace torpor

@@ -79,4 +79,11 @@ std::int64_t list_above(const float* scores, std::int64_t n, float threshold, st
 std::int64_t statistical_top_k(const float* scores, std::int64_t n, std::int64_t k, std::int32_t* index,
                                float* shifted);
 
+/// Gaussian top-k (Gemma 3n): the same with the cutoff mean + z(sparsity) stddev, the deviation with n: core/activity's
+/// gaussian_cutoff. Throws InvalidArgument for a sparsity outside (0, 1).
+std::int64_t gaussian_top_k(const float* scores, std::int64_t n, double sparsity, std::int32_t* index, float* shifted);
+
+/// Rows of [n] scores become max(score - cutoff, 0), in place. Returns how many are above their row's cutoff.
+std::int64_t gaussian_shift(float* scores, std::int64_t rows, std::int64_t n, double sparsity, ThreadPool& pool);
+
 }  // namespace torpor

@@ -29,9 +29,24 @@ namespace fs = std::filesystem;
 /// A tensor to write.
 struct Plan {
   PackedTensor tensor;
-  WeightMatrix source;  // rows of a vector: one
-  bool turned = false;  // a stored row is a column of the source
+  WeightMatrix source;                               // rows of a vector: one
+  bool turned = false;                               // a stored row is a column of the source
+  const std::vector<std::int32_t>* order = nullptr;  // of its rows, or of a vector's numbers; null: as they are
 };
+
+void check_order(const NeuronOrder& order, const ModelConfig& config) {
+  if (order.empty()) return;
+  if (std::ssize(order) != config.n_layers)
+    throw InvalidArgument("[pack_model] expected an order for each of {} layers, got {}", config.n_layers,
+                          order.size());
+  for (const auto& layer : order) {
+    std::vector<bool> seen(static_cast<std::size_t>(config.d_ff));
+    for (const std::int32_t i : layer)
+      if (i >= 0 && i < config.d_ff) seen[static_cast<std::size_t>(i)] = true;
+    if (!layer.empty() && (std::ssize(layer) != config.d_ff || std::count(seen.begin(), seen.end(), false) > 0))
+      throw InvalidArgument("[pack_model] expected each of {} neurons once in a layer's order", config.d_ff);
+  }
+}
 
 /// Whether every number of `from` is one of `to`.
 bool holds_exactly(NumberFormat from, NumberFormat to, bool turned) {
@@ -48,8 +63,9 @@ NumberFormat matrix_format(NumberFormat type, Part part, std::int64_t width) {
 
 class Packer {
  public:
-  Packer(ModelFiles files, NumberFormat type, ThreadPool& pool)
-      : files_(std::move(files)),
+  Packer(ModelFiles files, NumberFormat type, const NeuronOrder& order, ThreadPool& pool)
+      : order_(order),
+        files_(std::move(files)),
         bound_(bind_tensors(files_)),
         architecture_(architecture_of(files_.config.model_type, files_.config_where)),
         type_(type),
@@ -68,6 +84,12 @@ class Packer {
     report.fingerprint = report.lossless
                              ? source_fingerprint
                              : fingerprint_of(fmt::format("{} packed as {}", source_fingerprint, traits(type_).name));
+    if (!order_.empty()) {  // what a plan says of a neuron would be said of another one
+      Fingerprint ordered;
+      ordered.add(report.fingerprint);
+      for (const auto& layer : order_) ordered.add(std::as_bytes(std::span(layer)));
+      report.fingerprint = ordered.hex();
+    }
     SafetensorsMetadata metadata = {
         {"torpor.layout", std::string(kPackedLayout)},
         {"torpor.fingerprint", report.fingerprint},
@@ -102,6 +124,7 @@ class Packer {
       check_interrupt();
       bytes.resize(static_cast<std::size_t>(plan.tensor.bytes_to));
       convert(plan, bytes.data());
+      if (plan.order != nullptr) put_in_order(plan, bytes);
       writer.append(bytes);
       at += bytes.size();
       if (const std::size_t past = at % kPackedAlignment; past != 0) {
@@ -138,11 +161,30 @@ class Packer {
       plan_matrix(bound, name);
     else
       plan_vector(*bound.weight, name);
-    if (bound.bias != nullptr) plan_vector(*bound.bias, stem + ".bias");
+    // Of down the bias is the outputs'.
+    if (bound.bias != nullptr)
+      plan_vector(*bound.bias, stem + ".bias", rule.part == Part::down ? nullptr : order_of(bound));
   }
 
-  void plan_vector(const TensorView& view, const std::string& name) {
+  /// The order of a tensor whose rows (or numbers) belong to neurons; null for others.
+  const std::vector<std::int32_t>* order_of(const BoundTensor& bound) const {
+    const Part part = bound.rule->part;
+    if (order_.empty() || bound.layer < 0 || (part != Part::gate && part != Part::up && part != Part::down))
+      return nullptr;
+    const auto& order = order_[static_cast<std::size_t>(bound.layer)];
+    return order.empty() ? nullptr : &order;
+  }
+
+  static void put_in_order(const Plan& plan, std::vector<std::byte>& bytes) {
+    const std::vector<std::byte> before = bytes;
+    const std::size_t row = bytes.size() / plan.order->size();
+    for (std::size_t i = 0; i < plan.order->size(); ++i)
+      std::memcpy(bytes.data() + i * row, before.data() + static_cast<std::size_t>((*plan.order)[i]) * row, row);
+  }
+
+  void plan_vector(const TensorView& view, const std::string& name, const std::vector<std::int32_t>* order = nullptr) {
     Plan plan;
+    plan.order = order;
     plan.tensor = {.name = name, .rows = 1, .width = view.elements(), .from = view.format, .to = NumberFormat::f32};
     plan.source = {view.format, view.bytes.data(), 0, view.elements()};
     add(plan, view);
@@ -154,6 +196,7 @@ class Packer {
     plan.source = {view.format, view.bytes.data(), view.shape[0], view.shape[1]};
     // Stored [in, out] and wanted by output row, or the other way round.
     plan.turned = bound.transposed != (bound.rule->part == Part::down);
+    plan.order = order_of(bound);
     plan.tensor.name = name;
     plan.tensor.rows = view.shape[plan.turned ? 1 : 0];
     plan.tensor.width = view.shape[plan.turned ? 0 : 1];
@@ -238,6 +281,7 @@ class Packer {
     write_file_atomically(folder / "config.json", json.dump(2) + "\n");
   }
 
+  const NeuronOrder& order_;
   ModelFiles files_;
   ModelConfig unbound_config_ = files_.config;  // before bind_tensors, which learns from the tensors
   std::vector<BoundTensor> bound_;
@@ -250,7 +294,8 @@ class Packer {
 }  // namespace
 
 PackReport pack_model(const fs::path& model, const std::string& activation_override, NumberFormat type,
-                      const fs::path& folder, ThreadPool& pool, const std::function<void(std::int64_t)>& progress) {
+                      const fs::path& folder, ThreadPool& pool, const std::function<void(std::int64_t)>& progress,
+                      const NeuronOrder& order) {
   if (type != NumberFormat::f32 && type != NumberFormat::bf16 && type != NumberFormat::q8_0 &&
       type != NumberFormat::q4_0)
     throw InvalidArgument("[pack_model] expected f32, bf16, q8_0 or q4_0, got {}", traits(type).name);
@@ -266,7 +311,8 @@ PackReport pack_model(const fs::path& model, const std::string& activation_overr
                      folder, code))
     throw BadInput("{}: expected another folder than the model's own, whose config.json would be replaced",
                    folder.string());
-  Packer packer(std::move(files), type, pool);
+  check_order(order, loaded->config());
+  Packer packer(std::move(files), type, order, pool);
   make_writable_folder(folder);
   return packer.write(folder, loaded->fingerprint(), loaded->config().embedding_scale, progress);
 }

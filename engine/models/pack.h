@@ -30,14 +30,19 @@ struct PackReport {
   double seconds = 0;
 };
 
+/// The neurons of each layer in the order in which they are to lie, each once; an empty layer, or none at all: as they
+/// are.
+using NeuronOrder = std::vector<std::vector<std::int32_t>>;
+
 /// Writes folder/packed.safetensors and folder/config.json. type: f32, bf16, q8_0 or q4_0, for all matrices; with q8_0
 /// and q4_0 a matrix whose rows are no multiple of 32 becomes bf16, and with q4_0 the embeddings q8_0. Vectors become
 /// f32. A quantised matrix that needs no turning and already has its type is copied as it is. Takes the memory of the
-/// largest tensor. progress(bytes of the source that are done).
-/// Throws BadInput (the model; already packed; a config that Hugging Face's format has no words for), InvalidArgument
-/// (another type), IoError, Interrupted. A file that was there stays until the new one is whole.
+/// largest tensor, and twice that where neurons change their places: then the fingerprint is another one too.
+/// progress(bytes of the source that are done). Throws InvalidArgument for an order that does not fit; BadInput (the
+/// model; already packed; a config that Hugging Face's format has no words for), InvalidArgument (another type),
+/// IoError, Interrupted. A file that was there stays until the new one is whole.
 PackReport pack_model(const std::filesystem::path& model, const std::string& activation_override, NumberFormat type,
                       const std::filesystem::path& folder, ThreadPool& pool,
-                      const std::function<void(std::int64_t)>& progress = {});
+                      const std::function<void(std::int64_t)>& progress = {}, const NeuronOrder& order = {});
 
 }  // namespace torpor

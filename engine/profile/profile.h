@@ -104,7 +104,8 @@ Profile profile_model(const std::shared_ptr<const Model>& model, const Tokenizer
 
 /// profile.json, "torpor.profile/1" (docs/schema/profile.schema.json).
 Json to_json(const Profile& profile);
-SparsityPlan plan_of(const Profile& profile);
+/// hot_first: with an order of each layer's neurons, by how often they were active on the held-out text.
+SparsityPlan plan_of(const Profile& profile, bool hot_first = false);
 /// Tables for spreadsheets: file name and content.
 std::vector<std::pair<std::string, std::string>> csv_files(const Profile& profile);
 

@@ -186,7 +186,7 @@ Json to_json(const Profile& profile) {
           {"warnings", profile.warnings}};
 }
 
-SparsityPlan plan_of(const Profile& profile) {
+SparsityPlan plan_of(const Profile& profile, bool hot_first) {
   SparsityPlan plan;
   plan.model = profile.model;
   plan.text_source = profile.text_source;
@@ -202,13 +202,17 @@ SparsityPlan plan_of(const Profile& profile) {
   plan.loss_nats_per_token = profile.masked.loss_nats_per_token();
   plan.perplexity_ratio = profile.ratio.mean;
   if (profile.ratio.has_bounds()) plan.perplexity_ratio_ci95 = {profile.ratio.low, profile.ratio.high};
-  for (const LayerProfile& layer : profile.layers)
+  for (const LayerProfile& layer : profile.layers) {
     plan.layers.push_back({.layer = layer.layer,
                            .rule = rule_of(layer),
                            .density = layer.density.mean,
                            .cett = layer.threshold.cett,
                            .skippable = layer.skippable,
                            .reason = layer.reason});
+    if (!hot_first) continue;
+    for (const std::size_t i : by_frequency(layer.frequency))
+      plan.layers.back().order.push_back(static_cast<std::int32_t>(i));
+  }
   return plan;
 }
 

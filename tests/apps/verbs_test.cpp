@@ -516,6 +516,30 @@ TEST_F(Profiled, APlanOfPredictorsRunsEvaluatesAndPacks) {
   EXPECT_THAT(missing.err, HasSubstr("predictor.safetensors"));
 }
 
+TEST_F(Profiled, AHotFirstPlanIsPackedInItsOrder) {
+  const TemporaryFolder folder;
+  must({"profile", tiny(), "--text", tiny_text(), "-o", folder / "r", "--no-baselines", "--hot-first",
+        "--held-out-tokens", "2048"});
+  const Json plan = Json::parse(read_all(folder / "r" / "plan.json"));
+  const Json profile = Json::parse(read_all(folder / "r" / "profile.json"));
+  const auto hottest = profile["layers"][1]["hottest"][0]["neuron"];
+  EXPECT_EQ(plan["layers"][1]["order"][0], hottest);
+  EXPECT_FALSE(Json::parse(read_all(results() / "plan.json"))["layers"][1].contains("order"));
+  // With a predictor, whose rows go along.
+  write_predictor_plan(folder / "r" / "plan.json", folder.path());
+  must({"pack", tiny(), "--type", "f32", "--plan", folder / "plan.json", "-o", folder / "p"});
+  EXPECT_FALSE(Json::parse(read_all(folder / "p" / "plan.json"))["layers"][1].contains("order"));
+  const auto run = [](const std::vector<std::string>& from) {
+    std::vector<std::string> command = {"run", "--greedy", "--max-tokens", "40", "--force", "--json"};
+    command.insert(command.begin() + 1, from.begin(), from.end());
+    return Json::parse(must(command).out);
+  };
+  const Json source = run({tiny(), "--plan", folder / "plan.json"}), packed = run({folder / "p"});
+  EXPECT_EQ(packed["text"], source["text"]);
+  EXPECT_NEAR(packed["density"].get<double>(), source["density"].get<double>(), 1e-3);
+  EXPECT_EQ(torpor({"run", folder / "p", "--plan", folder / "plan.json"}).exit_code, 3);  // of the source
+}
+
 TEST_F(Profiled, StatsOfEvalTellTheActiveNeuronsOfEachLayer) {
   const std::vector<std::string> command = {"eval", tiny(), "--text", tiny_text(), "--max-tokens", "2000", "--stats"};
   std::vector<std::string> with_plan = command;
@@ -525,6 +549,14 @@ TEST_F(Profiled, StatsOfEvalTellTheActiveNeuronsOfEachLayer) {
   EXPECT_EQ(lines[0], "layer  active");
   EXPECT_THAT(lines[1], ::testing::ContainsRegex("^ *0 +[0-9.]+"));
   EXPECT_THAT(must(command).err, HasSubstr("no plan was given"));
+}
+
+TEST(Run, MoreThreadsThanProcessorsAreWarnedOfAndChangeNothing) {
+  const Outcome few = must({"run", tiny(), "--greedy", "--max-tokens", "30"});
+  const Outcome many = must({"run", tiny(), "--greedy", "--max-tokens", "30", "--threads", "1000"});
+  EXPECT_EQ(many.out, few.out);
+  EXPECT_THAT(many.err, HasSubstr("1000 threads on "));
+  EXPECT_THAT(few.err, IsEmpty());
 }
 
 TEST(Run, ALineAtTheBottomOfTheTerminalTellsTheActiveNeurons) {

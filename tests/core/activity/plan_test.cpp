@@ -152,7 +152,10 @@ TEST(SparsityPlan, WrittenPlansFollowThePublishedSchema) {
   plan.layers[0].rule = LayerThreshold{0.5F, 0.9F};
   plan.layers[1].rule = ActivationThreshold{0.5F};
   plan.layers[2].rule = Predictor{"p"};
+  for (std::int32_t i = plan.model.neurons; i-- > 0;) plan.layers[2].order.push_back(i);
   plan.perplexity_ratio_ci95.reset();
+  EXPECT_TRUE(valid(to_json(plan)));
+  plan.layers[2].rule = GaussianTopK{0.9F};
   EXPECT_TRUE(valid(to_json(plan)));
   for (const char* path : {"/schema", "/model/fingerprint", "/layers/0/rule/type", "/measured/cett"}) {
     Json json = to_json(example());

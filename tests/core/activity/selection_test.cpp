@@ -100,6 +100,7 @@ TEST(RowSelector, RefusesRulesThatDoNotFit) {
   EXPECT_THROW(RowSelector(OutputThreshold{-1}, *layer), InvalidArgument);
   EXPECT_THROW(RowSelector(ActivationThreshold{std::nanf("")}, *layer), InvalidArgument);
   EXPECT_THROW(RowSelector(Predictor{"x"}, *layer), BadInput);
+  EXPECT_THROW(RowSelector(GaussianTopK{0.5F}, *layer), BadInput);
   EXPECT_THROW(RowSelector(ExactZeros{}, *layer).select(std::vector<float>(4)), InvalidArgument);
   NeuronLayer bare;
   bare.neurons = 5;
@@ -111,7 +112,8 @@ TEST(SelectionRule, RoundTripsThroughJsonInEveryBit) {
        {SelectionRule{ExactZeros{}}, SelectionRule{OutputThreshold{0.1F}},
         SelectionRule{OutputThreshold{1.1754944e-38F}}, SelectionRule{ActivationThreshold{3.3e10F}},
         SelectionRule{LayerThreshold{0.3F, 0.7F}}, SelectionRule{TopK{17}}, SelectionRule{StatisticalTopK{1}},
-        SelectionRule{Predictor{"layer3.safetensors"}}, SelectionRule{Predictor{"p", -0.1F}}}) {
+        SelectionRule{Predictor{"layer3.safetensors"}}, SelectionRule{Predictor{"p", -0.1F}},
+        SelectionRule{GaussianTopK{0.95F}}}) {
     const auto text = to_json(rule).dump();
     EXPECT_EQ(rule_from_json(parse_json(text, "test"), 32, "test"), rule) << text;
   }
@@ -134,6 +136,9 @@ TEST(SelectionRule, BadJsonIsNamed) {
                {R"({"type":"top_k","k":0})", "k"},
                {R"({"type":"top_k","k":33})", "k"},
                {R"({"type":"top_k","k":2.5})", "k"},
+               {R"({"type":"gaussian_top_k"})", "sparsity"},
+               {R"({"type":"gaussian_top_k","sparsity":0})", "between 0 and 1"},
+               {R"({"type":"gaussian_top_k","sparsity":1})", "between 0 and 1"},
                {R"({"type":"predictor"})", "file"},
                {R"({"type":"predictor","file":"p","threshold":1e39})", "finite \"threshold\""},
                {R"({"type":"predictor","file":"p","k":1})", "unknown field \"k\""}};

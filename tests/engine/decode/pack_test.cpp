@@ -7,6 +7,7 @@
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/json.h"
+#include "core/base/random.h"
 #include "engine/decode/session.h"
 #include "engine/decode/skipping.h"
 #include "engine/models/neuron_layers.h"
@@ -55,6 +56,42 @@ class Packed : public ::testing::TestWithParam<const char*> {
 };
 INSTANTIATE_TEST_SUITE_P(All, Packed, ::testing::ValuesIn(testing::kGoldenModels),
                          [](const auto& model) { return std::string(model.param); });
+
+TEST_P(Packed, InAnotherOrderOfNeuronsIsAModelWithTheSameLogits) {
+  const auto source = testing::load_model(name);
+  NeuronOrder order(source->layers().size());
+  Random random(3);
+  for (std::size_t l = 1; l < order.size(); ++l) {  // the first layer stays
+    for (std::int32_t i = 0; i < source->config().d_ff; ++i) order[l].push_back(i);
+    for (std::size_t i = order[l].size(); i-- > 1;) std::swap(order[l][i], order[l][random.below(i + 1)]);
+  }
+  const PackReport report =
+      pack_model(golden("models/" + name), activation_of(name), NumberFormat::f32, folder.path(), pool, {}, order);
+  EXPECT_TRUE(report.lossless);
+  const auto packed = Model::load(folder.path());
+  EXPECT_NE(packed->fingerprint(), source->fingerprint());  // a plan's neurons would be others
+  const auto ids = expected_of(name).ids;
+  EXPECT_LT(relative_difference(logits_of(packed, ids), logits_of(source, ids)), kSelf);
+  EXPECT_EQ(packed->outgoing_rows(0), source->outgoing_rows(0));
+  const auto width = static_cast<std::ptrdiff_t>(source->config().d_model);
+  const auto before = source->outgoing_rows(1), after = packed->outgoing_rows(1);
+  for (std::ptrdiff_t i = 0; i < source->config().d_ff; ++i)
+    ASSERT_TRUE(std::equal(after.begin() + i * width, after.begin() + (i + 1) * width,
+                           before.begin() + order[1][static_cast<std::size_t>(i)] * width));
+}
+
+TEST(PackModel, RefusesOrdersThatDoNotFit) {
+  const TemporaryFolder folder;
+  ThreadPool pool(1);
+  const auto with = [&](const NeuronOrder& order) {
+    pack_model(golden("models/arcee"), {}, NumberFormat::f32, folder.path(), pool, {}, order);
+  };
+  const auto neurons = static_cast<std::size_t>(testing::load_model("arcee")->config().d_ff);
+  EXPECT_THROW(with({{}}), InvalidArgument);
+  EXPECT_THROW(with({{}, {0, 1}}), InvalidArgument);
+  EXPECT_THROW(with({{}, std::vector<std::int32_t>(neurons, 0)}), InvalidArgument);
+  EXPECT_NO_THROW(with({{}, {}}));
+}
 
 TEST_P(Packed, InF32IsTheSameModel) {
   const auto source = testing::load_model(name);

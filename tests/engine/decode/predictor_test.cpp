@@ -170,6 +170,44 @@ TEST_P(Predicted, SkippingHasTheLogitsOfMasking) {
   EXPECT_GT(relative_difference(dense.forward(ids, Logits::all), wanted), 1e-3);
 }
 
+TEST_P(Predicted, GaussianTopKSkipsAsItIsComputedInFull) {
+  const std::vector<SelectionRule> rules(model->layers().size(), GaussianTopK{0.8F});
+  Session dense(model, pool), skipped(model, pool);
+  const auto in_full = std::make_shared<SparseFfn>(model, nullptr, rules);
+  const auto ffn = std::make_shared<SparseFfn>(model, NeuronMajorWeights::pack(model, pool), rules);
+  dense.set_sparse_ffn(in_full);
+  skipped.set_sparse_ffn(ffn);
+  const std::vector<TokenId> ids{5, 7, 17, 30, 2, 9, 4};
+  std::vector<float> wanted;
+  for (const TokenId id : ids) {
+    wanted = copy(dense.forward({&id, 1}));
+    ASSERT_LT(relative_difference(skipped.forward({&id, 1}), wanted), kSelf);
+  }
+  const auto tokens = std::ssize(ids);
+  std::int64_t kept = 0, computed = 0;
+  for (std::size_t l = 0; l < rules.size(); ++l) {
+    EXPECT_EQ(in_full->masked()[l].tokens, tokens);
+    kept += in_full->masked()[l].active;
+    computed += ffn->counts()[l].active;
+  }
+  EXPECT_EQ(kept, computed);
+  EXPECT_LT(ffn->density(), 0.5);
+  EXPECT_GT(ffn->density(), 0.05);
+  // At once, by the union, above the density limit; each the same.
+  ffn->set_together_from(0);
+  for (const double limit : {1.0, 0.0}) {
+    ffn->set_density_limit(limit);
+    skipped.clear(0);
+    EXPECT_LT(relative_difference(skipped.forward(ids), wanted), kSelf);
+  }
+  dense.clear(0);
+  EXPECT_LT(relative_difference(dense.forward(ids), wanted), kSelf);
+  EXPECT_THROW(
+      SparseFfn(testing::load_model("models/spark"), nullptr,
+                std::vector<SelectionRule>(testing::load_model("models/spark")->layers().size(), GaussianTopK{0.8F})),
+      BadInput);
+}
+
 TEST_P(Predicted, EveryThreadCountAndBatchGivesTheSameBits) {
   PredictorFile(model->config(), 32, false).write(folder.path() / "p.safetensors");
   const auto rules = rules_of(*model);

@@ -5,6 +5,7 @@
 
 #include "core/activity/scores.h"
 #include "core/base/error.h"
+#include "core/tensor/safetensors.h"
 #include "engine/kernels/reference/reference.h"
 #include "engine/kernels/sparse_cases.h"
 #include "kernel_test_support.h"
@@ -334,6 +335,50 @@ TEST(StatisticalTopK, SelectsWhatItsDefinitionSelects) {
         ASSERT_EQ(at, static_cast<std::size_t>(count)) << set << ", n " << n << ", k " << k;
       }
   });
+}
+
+TEST(GaussianTopK, IsThatOfTransformersGemma3n) {
+  const auto golden = open_safetensors(testing::golden("kernels/gemma3n_mlp.safetensors"));
+  const auto values = [&](const std::string& name) { return to_f32(golden.at(name)); };
+  const auto x = values("x");
+  constexpr std::int64_t kTokens = 6, kWidth = 48, kNeurons = 160;
+  ThreadPool pool(2);
+  for (const int layer : {0, 1}) {
+    const double sparsity = layer == 0 ? 0.95 : 0.5;
+    const std::string prefix = std::to_string(layer) + ".";
+    const auto gate = values(prefix + "gate_proj.weight"), up = values(prefix + "up_proj.weight"),
+               down = values(prefix + "down_proj.weight"), wanted = values(prefix + "out");
+    const auto matrix = [](const std::vector<float>& w, std::int64_t out, std::int64_t in) {
+      return WeightMatrix{NumberFormat::f32, reinterpret_cast<const std::byte*>(w.data()), out, in};
+    };
+    std::vector<float> gates(kTokens * kNeurons), ups(gates.size()), out(kTokens * kWidth);
+    linear(matrix(gate, kNeurons, kWidth), x.data(), kTokens, {}, gates.data(), pool);
+    linear(matrix(up, kNeurons, kWidth), x.data(), kTokens, {}, ups.data(), pool);
+    // One row at a time, and in place.
+    std::vector<std::int32_t> index(kNeurons);
+    std::vector<float> shifted(kNeurons);
+    std::int64_t listed = 0;
+    std::vector<float> from_lists(gates.size(), 0.0F);
+    for (std::int64_t t = 0; t < kTokens; ++t) {
+      const std::int64_t n =
+          gaussian_top_k(gates.data() + t * kNeurons, kNeurons, sparsity, index.data(), shifted.data());
+      for (std::int64_t k = 0; k < n; ++k)
+        from_lists[static_cast<std::size_t>(t * kNeurons + index[static_cast<std::size_t>(k)])] =
+            shifted[static_cast<std::size_t>(k)];
+      listed += n;
+    }
+    EXPECT_EQ(gaussian_shift(gates.data(), kTokens, kNeurons, sparsity, pool), listed);
+    EXPECT_EQ(gates, from_lists);
+    EXPECT_NEAR(static_cast<double>(listed) / (kTokens * kNeurons), 1 - sparsity, 0.05);
+    activate_gated(Activation::gelu_tanh, gates.data(), ups.data(), kTokens * kNeurons);
+    linear(matrix(down, kWidth, kNeurons), gates.data(), kTokens, {}, out.data(), pool);
+    for (std::size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], wanted[i], 2e-5) << layer;
+  }
+  std::vector<std::int32_t> index(4);
+  std::vector<float> row(4);
+  EXPECT_THROW(gaussian_top_k(row.data(), 4, 0, index.data(), row.data()), InvalidArgument);
+  EXPECT_THROW(gaussian_top_k(row.data(), 4, 1, index.data(), row.data()), InvalidArgument);
+  EXPECT_THROW(gaussian_top_k(row.data(), 0, 0.5, index.data(), row.data()), InvalidArgument);
 }
 
 TEST(StatisticalTopK, AThresholdThatRoundsUpToAScoreStillSelectsIt) {
