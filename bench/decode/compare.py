@@ -95,7 +95,7 @@ def main():
             command = ["bench", "--shape", "gemma2-2b-spark", "--type", weights, "--threads", threads, "--rounds", a.rounds, "--tokens", a.tokens,
                        "--batches", "none", "--against", a.llama_bench, "--json"]
             bench = json.loads(output([a.torpor, *command]))
-            sparks.append({"weights": weights, "threads": threads, "own": bench["speedup"], "own_share_of_byte_limit": bench["share_of_byte_limit"],
+            sparks.append({"format": weights, "threads": threads, "own": bench["speedup"], "own_share_of_byte_limit": bench["share_of_byte_limit"],
                            "torpor": bench["sparse"]["tokens_per_second"], **bench["against"]})
             print(f"Spark {weights} {threads} threads: {bench['against']['sparse_ratio']['median']:.2f}x", flush=True)
 
@@ -121,7 +121,7 @@ def main():
     for row in sparks:
         def three(spread, digits=2):
             return " ".join(f"{spread[part]:.{digits}f}" for part in ("min", "median", "max"))
-        lines.append(f"| {row['weights']} | {row['threads']} | {three(row['torpor'])} | {three(row['tokens_per_second'])} | {three(row['sparse_ratio'])} | "
+        lines.append(f"| {row['format']} | {row['threads']} | {three(row['torpor'])} | {three(row['tokens_per_second'])} | {three(row['sparse_ratio'])} | "
                      f"{three(row['own'])} |")
     (a.out / "decode-llama-cpp.md").write_text("\n".join(lines) + "\n")
 

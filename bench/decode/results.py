@@ -73,7 +73,7 @@ def main():
     parts = ["", "## Where the time goes", "", "Milliseconds a token (median), GB a token.", "",
              "| model, weights, positions | threads | | all | FFN | attention | projections | unembedding | sampling | rest | GB | density |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
-        name = f"{row['shape'] or row['model']}, {row['weights']}, {row['context']}"
+        name = f"{row['shape'] or row['model']}, {row['weights']}, {row['context']}{', 8-bit cache' if row['cache'] == 'q8_0' else ''}"
         dense, sparse = row["dense"], row["sparse"]
         if sparse:
             out.append(f"| {name} | {row['threads']} | {three(dense['tokens_per_second'], 2)} | {three(sparse['tokens_per_second'], 2)} | "

@@ -69,7 +69,7 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  operator cudaStream_t() const { return stream_; }
+  cudaStream_t get() const { return stream_; }
   unsigned processors() const { return processors_; }
 
   template <class Work>
@@ -146,23 +146,23 @@ FfnLayer::FfnLayer(const NeuronRows& rows, const WeightMatrix& first) {
   state_ = std::make_unique<State>();
   State& s = *state_;
   FfnBuffers& b = s.buffers;
-  s.down = upload(down, s.stream);
+  s.down = upload(down, s.stream.get());
   b.down = {s.down.get(), down.in};
   b.neurons = static_cast<int>(down.out);
   b.width = static_cast<int>(down.in);
   if (!rows.multiplier.empty()) {
-    s.multiplier = upload(rows.multiplier, s.stream);
+    s.multiplier = upload(rows.multiplier, s.stream.get());
     b.multiplier = {s.multiplier.get(), rows.multiplier.in};
     b.multiplier_width = static_cast<int>(rows.multiplier.in);
   }
   if (!first.empty()) {
-    s.first = upload(first, s.stream);
+    s.first = upload(first, s.stream.get());
     b.first = {s.first.get(), first.in};
     b.first_width = static_cast<int>(first.in);
   }
   if (!rows.multiplier_bias.empty()) {
     s.bias = Memory<float>(down.out);
-    s.bias.put(rows.multiplier_bias.data(), down.out, s.stream);
+    s.bias.put(rows.multiplier_bias.data(), down.out, s.stream.get());
     b.bias = s.bias.get();
   }
   b.blocks = 2 * s.stream.processors();
@@ -192,13 +192,13 @@ void FfnLayer::sparse_ffn(std::span<const std::int32_t> active, float* values, c
   if (count > b.neurons || (count > 0 && (active.front() < 0 || active.back() >= b.neurons)))
     throw InvalidArgument("[cuda] expected ascending neurons from 0 to {}, got {}", b.neurons - 1, count);
   const int listed = static_cast<int>(count);
-  s.active.put(active.data(), count, s.stream);
-  s.values.put(values, count, s.stream);
-  s.count.put(&listed, 1, s.stream);
-  if (b.multiplier_width > 0) s.x.put(x, b.multiplier_width, s.stream);
-  s.stream.timed([&] { return start_sparse_ffn(s.stream, b, b.x); });
-  s.values.take(values, count, s.stream);
-  s.out.take(out, b.width, s.stream);
+  s.active.put(active.data(), count, s.stream.get());
+  s.values.put(values, count, s.stream.get());
+  s.count.put(&listed, 1, s.stream.get());
+  if (b.multiplier_width > 0) s.x.put(x, b.multiplier_width, s.stream.get());
+  s.stream.timed([&] { return start_sparse_ffn(s.stream.get(), b, b.x); });
+  s.values.take(values, count, s.stream.get());
+  s.out.take(out, b.width, s.stream.get());
   s.stream.wait();
 }
 
@@ -207,11 +207,11 @@ std::int64_t FfnLayer::spark_ffn(Activation activation, std::int64_t k, const fl
   const FfnBuffers& b = s.buffers;
   if (b.first.data == nullptr || k < 1)
     throw InvalidArgument("[cuda] expected rows that score neurons and k >= 1, got k = {}", k);
-  s.x.put(x, b.first_width + b.multiplier_width, s.stream);
-  s.stream.timed([&] { return start_spark_ffn(s.stream, b, static_cast<int>(activation), quantile(k, b.neurons)); });
+  s.x.put(x, b.first_width + b.multiplier_width, s.stream.get());
+  s.stream.timed([&] { return start_spark_ffn(s.stream.get(), b, static_cast<int>(activation), quantile(k, b.neurons)); });
   int count = 0;
-  s.count.take(&count, 1, s.stream);
-  s.out.take(out, b.width, s.stream);
+  s.count.take(&count, 1, s.stream.get());
+  s.out.take(out, b.width, s.stream.get());
   s.stream.wait();
   return count;
 }
@@ -282,7 +282,7 @@ void SparkCache::put(std::int64_t position, const float* key, const float* value
   const auto copy = [&](std::uint16_t* table, const std::uint16_t* from, std::int64_t width) {
     check(cudaMemcpy2DAsync(table + position * width, static_cast<std::size_t>(s.context * width) * 2, from,
                             static_cast<std::size_t>(d) * 2, static_cast<std::size_t>(width) * 2,
-                            static_cast<std::size_t>(heads), cudaMemcpyHostToDevice, s.stream),
+                            static_cast<std::size_t>(heads), cudaMemcpyHostToDevice, s.stream.get()),
           "copying a key to the device");
   };
   copy(s.leading.get(), keys.data(), r);
@@ -298,11 +298,11 @@ SparkAttentionCounts SparkCache::attend(const float* q, std::int64_t position, f
   const AttentionShape& a = s.shape.attention;
   SparkBuffers b = s.buffers;
   b.sizes.keys = static_cast<int>(position) + 1;
-  s.q.put(q, static_cast<std::int64_t>(a.heads) * a.head_dim, s.stream);
-  s.stream.timed([&] { return start_spark_attention(s.stream, b, quantile(s.shape.active, b.sizes.keys)); });
+  s.q.put(q, static_cast<std::int64_t>(a.heads) * a.head_dim, s.stream.get());
+  s.stream.timed([&] { return start_spark_attention(s.stream.get(), b, quantile(s.shape.active, b.sizes.keys)); });
   std::vector<int> counts(static_cast<std::size_t>(a.heads));
-  s.count.take(counts.data(), a.heads, s.stream);
-  s.out.take(out, static_cast<std::int64_t>(a.heads) * a.head_dim, s.stream);
+  s.count.take(counts.data(), a.heads, s.stream.get());
+  s.out.take(out, static_cast<std::int64_t>(a.heads) * a.head_dim, s.stream.get());
   s.stream.wait();
   SparkAttentionCounts result{.rows = a.heads};
   for (const int count : counts) {
