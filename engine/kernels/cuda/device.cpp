@@ -208,7 +208,8 @@ std::int64_t FfnLayer::spark_ffn(Activation activation, std::int64_t k, const fl
   if (b.first.data == nullptr || k < 1)
     throw InvalidArgument("[cuda] expected rows that score neurons and k >= 1, got k = {}", k);
   s.x.put(x, b.first_width + b.multiplier_width, s.stream.get());
-  s.stream.timed([&] { return start_spark_ffn(s.stream.get(), b, static_cast<int>(activation), quantile(k, b.neurons)); });
+  s.stream.timed(
+      [&] { return start_spark_ffn(s.stream.get(), b, static_cast<int>(activation), quantile(k, b.neurons)); });
   int count = 0;
   s.count.take(&count, 1, s.stream.get());
   s.out.take(out, b.width, s.stream.get());

@@ -96,7 +96,8 @@ inline void attend_few(const AttentionWork& work, std::int64_t kv_head, float* s
   for (std::int64_t tile = work.first_key(0); tile < end; tile += kKeys) {
     const std::int64_t count = std::min(kKeys, end - tile);
     const float* const tile_keys = work.key_rows(kv_head, tile, count, scratch);
-    const float* const tile_values = work.value_rows(kv_head, tile, count, scratch + kKeys * dim);
+    const float* const tile_values =
+        work.value_rows(kv_head, tile, count, work.quantised() ? scratch + kKeys * dim : nullptr);
     for (std::int64_t k = 0; k < count; ++k) {
       const float* key = tile_keys + k * work.kv_stride;
       for (std::int64_t i = 0; !work.quantised() && i < dim; i += 16) {  // 64-byte lines

@@ -179,7 +179,8 @@ inline void attend_tile(const AttentionWork& work, std::int64_t kv_head, std::in
   for (std::int64_t tile = work.first_key(begin); tile < keys_end; tile += kTileKeys) {
     const std::int64_t count = std::min(kTileKeys, keys_end - tile);
     const float* const tile_keys = work.key_rows(kv_head, tile, count, scratch.cached.get());
-    const float* const tile_values = work.value_rows(kv_head, tile, count, scratch.cached.get() + kTileKeys * dim);
+    const float* const tile_values =
+        work.value_rows(kv_head, tile, count, work.quantised() ? scratch.cached.get() + kTileKeys * dim : nullptr);
     std::int64_t k = 0;
     for (; k + kTileRows <= count; k += kTileRows)
       for (std::int64_t b = 0; b < blocks; ++b)
