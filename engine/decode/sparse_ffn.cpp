@@ -222,6 +222,19 @@ std::int64_t SparseFfn::list_union(std::int64_t tokens, SparseLayerCount& count)
   return listed;
 }
 
+/// After a selection that lists one token's neurons by itself, as list_union() does: `listed`, or the union of several.
+std::int64_t SparseFfn::list_selected(std::int64_t listed, std::int64_t tokens, SparseLayerCount& count) {
+  if (tokens > 1) return list_union(tokens, count);
+  count.active += listed;
+  return listed;
+}
+
+/// values_ *= packed_, [tokens, d_ff].
+void SparseFfn::multiply_by_packed(std::int64_t tokens) {
+  const auto n = static_cast<std::size_t>(tokens * model_->config().d_ff);
+  for (std::size_t i = 0; i < n; ++i) values_[i] *= packed_[i];
+}
+
 void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool) {
   const ModelConfig& config = model_->config();
   const auto l = static_cast<std::size_t>(layer);
@@ -254,10 +267,7 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
       read.multiplier_bias = ffn.up_bias;
     }
     count.bytes += predictor.bytes();
-    if (tokens == 1)
-      count.active += listed;
-    else
-      listed = list_union(tokens, count);
+    listed = list_selected(listed, tokens, count);
   } else if (const GaussianTopK* const gaussian = std::get_if<GaussianTopK>(&rules_[l])) {
     const WeightMatrix& first = config.gated ? rows.gate : rows.up;
     linear(first, in, tokens, config.gated ? ffn.gate_bias : ffn.up_bias, values_.data(), pool);
@@ -269,19 +279,13 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
       read.multiplier_bias = ffn.up_bias;
     }
     count.bytes += first.bytes();
-    if (tokens == 1)
-      count.active += listed;
-    else
-      listed = list_union(tokens, count);
+    listed = list_selected(listed, tokens, count);
   } else if (config.spark.ffn()) {
     listed = spark_values(rows, in, tokens, pool);
     read.multiplier = rows.up;
     x = tokens > 1 && config.spark.ffn_predictor > 0 ? rest_.data() : in + config.spark.ffn_predictor;
     count.bytes += rows.gate.bytes();
-    if (tokens == 1)
-      count.active += listed;
-    else
-      listed = list_union(tokens, count);
+    listed = list_selected(listed, tokens, count);
   } else {
     gate_values(ffn, rows, in, tokens, pool);
     count.bytes += (config.gated ? rows.gate : rows.up).bytes();
@@ -294,8 +298,7 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
           tokens == 1 ? compact_nonzero(values_.data(), d_ff, index_.data(), packed_.data()) : d_ff;
       if (open * 2 > d_ff) {
         linear(ffn.up, in, tokens, ffn.up_bias, packed_.data(), pool);
-        for (std::int64_t i = 0; i < tokens * d_ff; ++i)
-          values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
+        multiply_by_packed(tokens);
         count.bytes += rows.up.bytes();
       } else {
         const auto some = static_cast<std::size_t>(open);
@@ -314,14 +317,12 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
     if (!read.gate.empty()) {  // values_ says which are predicted
       linear(config.gated ? ffn.gate : ffn.up, in, tokens, read.gate_bias, packed_.data(), pool);
       activate_projections(config, packed_.data(), tokens * d_ff);
-      for (std::int64_t i = 0; i < tokens * d_ff; ++i)
-        values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
+      multiply_by_packed(tokens);
       count.bytes += read.gate.bytes();
     }
     if (!read.multiplier.empty()) {
       linear(ffn.up, x, tokens, ffn.up_bias, packed_.data(), pool);
-      for (std::int64_t i = 0; i < tokens * d_ff; ++i)
-        values_[static_cast<std::size_t>(i)] *= packed_[static_cast<std::size_t>(i)];
+      multiply_by_packed(tokens);
       count.bytes += read.multiplier.bytes();
     }
     ffn.project_down(values_.data(), tokens, out, pool);

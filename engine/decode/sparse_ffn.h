@@ -114,6 +114,8 @@ class SparseFfn {
                        ThreadPool& pool);
   void keep(std::size_t layer, std::int64_t tokens);
   std::int64_t list_union(std::int64_t tokens, SparseLayerCount& count);
+  std::int64_t list_selected(std::int64_t listed, std::int64_t tokens, SparseLayerCount& count);
+  void multiply_by_packed(std::int64_t tokens);
   const Predictor* predictor_of(std::size_t layer) const { return std::get_if<Predictor>(&rules_[layer]); }
   /// Neurons over times and d_ff, the mean over the layers that have any times.
   double mean_share(std::span<const SparseLayerCount> counts, std::int64_t SparseLayerCount::*neurons,

@@ -246,36 +246,42 @@ std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* 
   return count;
 }
 
-/// index, above: the scores above `cut` and where they are. Few are: their places are found bit by bit in masks of 64
-/// scores, which is three times as fast as compressing every vector.
-std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above) {
-  const hn::ScalableTag<float> d;
+/// index, packed (may be null): where values are chosen, and those values. chosen(i): a mask of the vector at i;
+/// one(v): whether a single value is. Few are: their places are found bit by bit in masks of 64 values, which is three
+/// times as fast as compressing every vector.
+template <class D, class Chosen, class One>
+HWY_INLINE std::int64_t compact_where(D d, const float* values, std::int64_t n, std::int32_t* index, float* packed,
+                                      const Chosen& chosen, const One& one) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto limit = hn::Set(d, cut);
   std::int64_t count = 0, i = 0;
+  const auto keep = [&](std::int64_t at) {
+    index[count] = static_cast<std::int32_t>(at);
+    if (packed != nullptr) packed[count] = values[at];
+    ++count;
+  };
   for (; i + 64 <= n; i += 64) {
     std::uint64_t mask = 0;
     for (std::int64_t k = 0; k < 64; k += lanes) {
       std::uint8_t bytes[8] = {};
-      hn::StoreMaskBits(d, hn::Gt(hn::LoadU(d, scores + i + k), limit), bytes);
+      hn::StoreMaskBits(d, chosen(i + k), bytes);
       std::uint64_t bits;
       std::memcpy(&bits, bytes, sizeof bits);
       mask |= bits << k;
     }
-    for (; mask != 0; mask &= mask - 1) {
-      const std::int64_t at = i + std::countr_zero(mask);
-      index[count] = static_cast<std::int32_t>(at);
-      if (above != nullptr) above[count] = scores[at];
-      ++count;
-    }
+    for (; mask != 0; mask &= mask - 1) keep(i + std::countr_zero(mask));
   }
-  for (; i < n; ++i) {
-    if (!(scores[i] > cut)) continue;
-    index[count] = static_cast<std::int32_t>(i);
-    if (above != nullptr) above[count] = scores[i];
-    ++count;
-  }
+  for (; i < n; ++i)
+    if (one(values[i])) keep(i);
   return count;
+}
+
+/// index, above: the scores above `cut` and where they are.
+std::int64_t compact_above(const float* scores, std::int64_t n, float cut, std::int32_t* index, float* above) {
+  const hn::ScalableTag<float> d;
+  const auto limit = hn::Set(d, cut);
+  return compact_where(
+      d, scores, n, index, above, [&](std::int64_t i) HWY_ATTR { return hn::Gt(hn::LoadU(d, scores + i), limit); },
+      [&](float score) { return score > cut; });
 }
 
 void count_at_least(const float* values, std::int64_t n, const std::uint32_t* bits, std::int64_t* counts) {
@@ -308,30 +314,11 @@ std::int64_t compact_at_least(const float* values, std::int64_t n, std::uint32_t
                               float* packed) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto below = hn::Set(di, static_cast<std::int32_t>(low - 1));
-  std::int64_t count = 0, i = 0;
-  for (; i + 64 <= n; i += 64) {
-    std::uint64_t mask = 0;
-    for (std::int64_t k = 0; k < 64; k += lanes) {
-      std::uint8_t bytes[8] = {};
-      hn::StoreMaskBits(di, hn::Gt(hn::BitCast(di, hn::Abs(hn::LoadU(d, values + i + k))), below), bytes);
-      std::uint64_t bits;
-      std::memcpy(&bits, bytes, sizeof bits);
-      mask |= bits << k;
-    }
-    for (; mask != 0; mask &= mask - 1) {
-      const std::int64_t at = i + std::countr_zero(mask);
-      index[count] = static_cast<std::int32_t>(at);
-      packed[count++] = values[at];
-    }
-  }
-  for (; i < n; ++i) {
-    if ((std::bit_cast<std::uint32_t>(values[i]) & 0x7fffffffU) < low) continue;
-    index[count] = static_cast<std::int32_t>(i);
-    packed[count++] = values[i];
-  }
-  return count;
+  return compact_where(
+      di, values, n, index, packed,
+      [&](std::int64_t i) HWY_ATTR { return hn::Gt(hn::BitCast(di, hn::Abs(hn::LoadU(d, values + i))), below); },
+      [&](float v) { return (std::bit_cast<std::uint32_t>(v) & 0x7fffffffU) >= low; });
 }
 
 }  // namespace

@@ -160,21 +160,6 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
     for (int r = 0; r < kX; ++r) out[k * kX + r] = _mm512_reduce_add_ps(sum[k][r]);
 }
 
-#define TORPOR_INSTANTIATE(kW, kX)                                                                                     \
-  template void dot_q4_0<kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, \
-                                 float*);
-TORPOR_INSTANTIATE(1, 1)
-TORPOR_INSTANTIATE(2, 1)
-TORPOR_INSTANTIATE(3, 1)
-TORPOR_INSTANTIATE(4, 1)
-TORPOR_INSTANTIATE(1, 2)
-TORPOR_INSTANTIATE(2, 2)
-TORPOR_INSTANTIATE(1, 3)
-TORPOR_INSTANTIATE(2, 3)
-TORPOR_INSTANTIATE(1, 4)
-TORPOR_INSTANTIATE(2, 4)
-#undef TORPOR_INSTANTIATE
-
 /// Asks for the lines of `count` bytes; a few lines that are waited for cost as much as the rest of a row.
 inline void ask_for(const std::byte* p, std::int64_t count) {
   for (std::int64_t b = 0; b < count; b += 64) _mm_prefetch(reinterpret_cast<const char*>(p + b), _MM_HINT_T1);
@@ -280,6 +265,8 @@ void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, c
 }
 
 #define TORPOR_INSTANTIATE(kW, kX)                                                                                     \
+  template void dot_q4_0<kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, \
+                                 float*);                                                                              \
   template void dot_interleaved<true, kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&,  \
                                               std::int64_t, float*);                                                   \
   template void dot_interleaved<false, kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, \
