@@ -36,7 +36,8 @@ struct RunOptions {
   ModelOptions model;
   std::string prompt;
   fs::path prompt_file, plan;
-  bool greedy = false, stats = false, no_prompt_echo = false, dense = false, force = false, no_plan = false;
+  bool greedy = false, stats = false, no_prompt_echo = false, dense = false, force = false, no_plan = false,
+       exact = false;
   SamplingOptions sampling;
   std::int64_t max_tokens = 0;  // 0: until the context is full
   NumberFormat cache = NumberFormat::f32;
@@ -224,6 +225,9 @@ int run(std::span<const std::string> arguments) {
   app.add_flag("--force", options.force, "Skip also where it was measured not to pay on this machine")->excludes(dense);
   add_mapped_option(app, options.model);
   add_cache_option(app, options.cache);
+  app.add_flag(
+      "--exact", options.exact,
+      "Read the prompt without rounding to bf16: slower, and the same on processors that do not multiply bf16");
   app.add_flag("--stats", options.stats, "Tell times, rates and the active neurons of each layer on standard error");
 
   const std::string sampling = "Sampling";
@@ -254,7 +258,8 @@ int run(std::span<const std::string> arguments) {
   const auto tokenizer = load_tokenizer_for(*model, options.model);
   const std::string given = prompt_of(options);
   ThreadPool pool(common.threads);
-  Session session(model, pool, {.cache_format = options.cache});
+  Session session(model, pool,
+                  {.cache_format = options.cache, .products = options.exact ? Products::exact : Products::rounded});
   std::optional<PlanInFolder> plan;
   if (options.plan.empty() && !options.no_plan) options.plan = packed_plan(options.model.model);
   if (!options.plan.empty()) plan = read_plan_for(*model, options.plan);

@@ -5,7 +5,7 @@
     bench/build_llama_cpp FOLDER                       # once; prints where llama-bench is
     bench/prefill/compare.py build/bin/bench_prefill LLAMA_BENCH docs/results [--rounds 9] [--tokens 512]
 
-Models of random weights, in f32, bf16 and q8_0: 12 layers of width 768, and 4 layers of width 2048 (bench/make_model.py). In each round
+Models of random weights, in f32, bf16, q8_0 and q4_0: 12 layers of width 768, and 4 layers of width 2048 (bench/make_model.py). In each round
 each program runs once with a pass before its clock starts; which goes first changes from round to round. A ratio is of the
 two runs of one round; above 1 this engine is faster.
 """
@@ -28,8 +28,8 @@ def output(arguments):
     return done.stdout
 
 
-def ours(program, model, tokens, threads):
-    return float(output([program, model, "--tokens", str(tokens), "--threads", str(threads), "--rounds", "1"]))
+def ours(program, model, tokens, threads, exact=False):
+    return float(output([program, model, "--tokens", str(tokens), "--threads", str(threads), "--rounds", "1", "--exact", str(int(exact))]))
 
 
 def llama(program, model, tokens, threads):
@@ -61,7 +61,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for shape, options in SHAPES.items():
-            for number_format in ("f32", "bf16", "q8_0"):
+            for number_format in ("f32", "bf16", "q8_0", "q4_0"):
                 model = pathlib.Path(name) / "model.gguf"
                 subprocess.run([sys.executable, HERE.parent / "make_model.py", model, number_format, *options], check=True)
                 for threads in (1, 2):
@@ -78,14 +78,14 @@ def main():
 
     # Spark against a dense model of the same size, both of this engine: four layers of Gemma-2-2B's sizes.
     sparks = []
-    for tokens in (512, 4096):
+    for products, tokens in [(p, t) for p in ("f32", "bf16") for t in (512, 4096)]:
         spark, dense = [], []
         for r in range(max(1, a.rounds // 3)):
             sides = [(spark, "shape:gemma2-2b-spark:bf16:4"), (dense, "shape:gemma2-2b:bf16:4")]
             for rates, model in sides if r % 2 == 0 else reversed(sides):
-                rates.append(ours(a.bench_prefill, model, tokens, 2))
-        sparks.append({"tokens": tokens, "spark": spread(spark), "dense": spread(dense), "ratio": spread([s / d for s, d in zip(spark, dense)])})
-        print(f"Spark, {tokens} tokens: {sparks[-1]['ratio']['median']:.2f}x", flush=True)
+                rates.append(ours(a.bench_prefill, model, tokens, 2, products == "f32"))
+        sparks.append({"products": products, "tokens": tokens, "spark": spread(spark), "dense": spread(dense), "ratio": spread([s / d for s, d in zip(spark, dense)])})
+        print(f"Spark, {products} products, {tokens} tokens: {sparks[-1]['ratio']['median']:.2f}x", flush=True)
 
     result = {"sparks": sparks, "tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
     a.out.mkdir(parents=True, exist_ok=True)
@@ -101,15 +101,20 @@ def main():
             return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
         lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three('torpor', 0)} | {three('llama.cpp', 0)} | "
                      f"{three('ratio', 2)} |")
-    lines += ["", "Torpor turns bf16 weights into f32 on every processor, so that results do not depend on it; llama.cpp multiplies in bf16",
-              "where the processor can" + (", as here." if "avx512_bf16" in m["instructions"] else ", which this one cannot.")]
+    bf16 = "avx512_bf16" in m["instructions"]
+    lines += ["", "Both programs multiply bf16 weights with x rounded to bf16 where the processor can" +
+              (", as here." if bf16 else ", which this one cannot: here they are f32.") +
+              " Quantised weights are multiplied as bf16 numbers too by",
+              "Torpor, and by llama.cpp as integers with x rounded to 8 bits."]
     lines += ["", "## Spark", "", "Four layers of Gemma-2-2B's sizes in bf16, two threads: a Spark model beside a dense one with as many weights, both of this engine.",
-              "Prefill computes all neurons; a Spark layer has two thirds of a gated layer's multiplications, and its attention weighs the kept keys alone.", "",
-              "| tokens | Spark | dense | ratio: min, median, max |", "|---|---|---|---|"]
+              "With products in f32 (`run --exact`, and every processor without bf16) each token reads its own neurons alone; with bf16 products",
+              "all neurons are computed where that is faster, and a Spark layer has two thirds of a gated layer's multiplications. Its attention",
+              "weighs the kept keys alone in both.", "",
+              "| products | tokens | Spark | dense | ratio: min, median, max |", "|---|---|---|---|---|"]
     for row in sparks:
         def of(key, digits):
             return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
-        lines.append(f"| {row['tokens']} | {of('spark', 0)} | {of('dense', 0)} | {of('ratio', 2)} |")
+        lines.append(f"| {row['products']} | {row['tokens']} | {of('spark', 0)} | {of('dense', 0)} | {of('ratio', 2)} |")
     (a.out / "prefill.md").write_text("\n".join(lines) + "\n")
 
 

@@ -61,6 +61,7 @@ struct Session::State {
         pool(the_pool),
         context(checked_context(*model, options)),
         rows_per_pass(options.rows_per_pass),
+        products(options.products),
         lengths(static_cast<std::size_t>(options.sequences), 0),
         named(static_cast<std::size_t>(options.sequences), 0),
         cache({.layers = config.n_layers,
@@ -205,7 +206,7 @@ struct Session::State {
       if (config.embedding_scale != 1)
         for (float& value : row) value *= config.embedding_scale;
     }
-    if (projected) linear(model->embedding_in(), h.data(), rows, {}, x.data(), pool);
+    if (projected) linear(model->embedding_in(), h.data(), rows, {}, x.data(), pool, products);
     if (config.positions != Positions::learned) return;
     const WeightMatrix& places = model->position_embedding();
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -218,13 +219,13 @@ struct Session::State {
   void attend(int layer, const AttentionWeights& weights, const float* in, float* out) {
     {
       const Timer timer(times.projections);
-      linear(weights.query, in, rows, weights.query_bias, queries.data(), pool);
-      linear(weights.key, in, rows, weights.key_bias, new_keys.data(), pool);
-      linear(weights.value, in, rows, weights.value_bias, new_values.data(), pool);
+      linear(weights.query, in, rows, weights.query_bias, queries.data(), pool, products);
+      linear(weights.key, in, rows, weights.key_bias, new_keys.data(), pool, products);
+      linear(weights.value, in, rows, weights.value_bias, new_values.data(), pool, products);
     }
     attend_to_cache(layer);
     const Timer timer(times.projections);
-    linear(weights.output, mixed.data(), rows, weights.output_bias, out, pool);
+    linear(weights.output, mixed.data(), rows, weights.output_bias, out, pool, products);
   }
 
   void attend_to_cache(int layer) {
@@ -307,22 +308,22 @@ struct Session::State {
   /// Spark: the predictor scores all neurons from the leading values of the input; `up` reads the others.
   void spark_neurons(const FfnWeights& weights, const float* in) {
     if (config.spark.ffn_predictor == 0) {
-      linear(weights.gate, in, rows, {}, neurons.data(), pool);
-      linear(weights.up, in, rows, {}, ups.data(), pool);
+      linear(weights.gate, in, rows, {}, neurons.data(), pool, products);
+      linear(weights.up, in, rows, {}, ups.data(), pool, products);
     } else {
       split_spark_input(config, in, rows, leading, others);
-      linear(weights.gate, leading.data(), rows, {}, neurons.data(), pool);
-      linear(weights.up, others.data(), rows, {}, ups.data(), pool);
+      linear(weights.gate, leading.data(), rows, {}, neurons.data(), pool, products);
+      linear(weights.up, others.data(), rows, {}, ups.data(), pool, products);
     }
     spark_activate(config.activation, config.spark.ffn_active, neurons.data(), ups.data(), rows, config.d_ff, pool);
   }
 
   void dense_neurons(int layer, const FfnWeights& weights, const float* in) {
     if (config.gated) {
-      linear(weights.gate, in, rows, weights.gate_bias, neurons.data(), pool);
-      linear(weights.up, in, rows, weights.up_bias, ups.data(), pool);
+      linear(weights.gate, in, rows, weights.gate_bias, neurons.data(), pool, products);
+      linear(weights.up, in, rows, weights.up_bias, ups.data(), pool, products);
     } else {
-      linear(weights.up, in, rows, weights.up_bias, neurons.data(), pool);
+      linear(weights.up, in, rows, weights.up_bias, neurons.data(), pool, products);
     }
     if (sparse) sparse->shift_gates(layer, neurons.data(), rows, pool);
     const std::int64_t d_ff = config.d_ff;
@@ -340,7 +341,7 @@ struct Session::State {
 
   void feed_forward(int layer, const FfnWeights& weights, const float* in, float* out) {
     const Timer timer(times.ffn);
-    if (sparse && !hook && sparse->skips(layer, rows)) return sparse->forward(layer, in, rows, out, pool);
+    if (sparse && !hook && sparse->skips(layer, rows)) return sparse->forward(layer, in, rows, out, pool, products);
     if (config.spark.ffn())
       spark_neurons(weights, in);
     else
@@ -355,7 +356,7 @@ struct Session::State {
             .sequence = std::span(sequence).subspan(from, count),
             .position = std::span(position).subspan(from, count)});
     }
-    weights.project_down(neurons.data(), rows, out, pool);
+    weights.project_down(neurons.data(), rows, out, pool, products);
   }
 
   // ── from hidden rows to logits ──
@@ -373,10 +374,10 @@ struct Session::State {
       rows = kept;
     }
     if (!model->embedding_out().empty()) {
-      linear(model->embedding_out(), hidden, count, {}, h.data(), pool);
+      linear(model->embedding_out(), hidden, count, {}, h.data(), pool, products);
       hidden = h.data();
     }
-    linear(model->unembedding(), hidden, count, model->unembedding_bias(), to, pool);
+    linear(model->unembedding(), hidden, count, model->unembedding_bias(), to, pool, products);
     const std::int64_t values = count * config.vocab_size;
     if (config.logit_soft_cap > 0) soft_cap(to, values, config.logit_soft_cap);
     for (std::int64_t r = 0; r < count; ++r) {
@@ -456,6 +457,7 @@ struct Session::State {
   const ModelConfig& config;
   ThreadPool& pool;
   std::int64_t context, rows_per_pass;
+  Products products;
   std::vector<std::int64_t> lengths;  // [sequences]
   std::vector<std::uint8_t> named;    // [sequences] scratch of accept()
   KvCache cache;

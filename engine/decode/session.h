@@ -33,6 +33,7 @@ struct SessionOptions {
   std::int64_t context = 0;                       // positions a sequence can hold; 0: the model's context_length
   NumberFormat cache_format = NumberFormat::f32;  // of keys and values; q8_0 takes and reads a little over a quarter
   std::int64_t rows_per_pass = 512;               // forward() cuts longer inputs into passes of at most so many rows
+  Products products = Products::exact;            // of passes of many rows (prefill)
 };
 
 /// Some tokens to append to one sequence.
@@ -71,7 +72,8 @@ class Session {
 
   void set_ffn_hook(FfnHook hook);
 
-  /// From now on single rows (decode) skip what `ffn` says, and longer inputs are masked by its rules. While a hook is
+  /// From now on rows skip what `ffn` says: single ones, some together and many, each where it pays; where not they are
+  /// masked by its rules. While a hook is
   /// set all neurons are computed, and masked. Null: dense again.
   void set_sparse_ffn(std::shared_ptr<SparseFfn> ffn);
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <functional>
+#include <numeric>
 
 #include "core/base/error.h"
 #include "engine/models/neuron_layers.h"
@@ -21,6 +22,11 @@ void activate_projections(const ModelConfig& config, float* values, std::int64_t
   if (config.activation_threshold > 0)
     for (std::int64_t i = 0; i < count; ++i) values[i] = values[i] >= config.activation_threshold ? values[i] : 0.F;
   activate(config.activation, values, count);
+}
+
+void add_down_bias(const FfnWeights& ffn, std::int64_t tokens, float* out) {
+  const auto width = std::ssize(ffn.down_bias);  // 0: none
+  for (std::int64_t t = 0; t < tokens && width > 0; ++t) add(out + t * width, ffn.down_bias.data(), width);
 }
 
 std::int64_t layer_bytes(const FfnWeights& ffn) {
@@ -80,7 +86,7 @@ SparseFfn::SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const N
 }
 
 bool SparseFfn::skips(int layer, std::int64_t tokens) const {
-  if (!skips(layer) || tokens > kMostTokens) return false;
+  if (!skips(layer)) return false;
   return tokens == 1 || layer_bytes(model_->layers()[static_cast<std::size_t>(layer)].ffn) >= together_from_;
 }
 
@@ -230,42 +236,179 @@ std::int64_t SparseFfn::list_selected(std::int64_t listed, std::int64_t tokens, 
 }
 
 /// values_ *= packed_, [tokens, d_ff].
-void SparseFfn::multiply_by_packed(std::int64_t tokens) {
-  const auto n = static_cast<std::size_t>(tokens * model_->config().d_ff);
-  for (std::size_t i = 0; i < n; ++i) values_[i] *= packed_[i];
+void SparseFfn::multiply_by_packed(std::int64_t tokens, ThreadPool& pool) {
+  pool.parallel_for(tokens * model_->config().d_ff, 65536, [&](long begin, long end, int) {
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) values_[i] *= packed_[i];
+  });
 }
 
-void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool) {
+/// What is read of the active neurons of a layer.
+NeuronRows SparseFfn::rows_read(std::size_t layer) const {
   const ModelConfig& config = model_->config();
-  const auto l = static_cast<std::size_t>(layer);
-  const FfnWeights& ffn = model_->layers()[l].ffn;
-  const NeuronMajorLayer& rows = weights_->layers()[l];
-  if (tokens < 1 || tokens > kMostTokens)
-    throw InvalidArgument("[SparseFfn::forward] expected 1 to {} tokens, got {}", kMostTokens, tokens);
-  if (!all_finite(in, tokens * config.d_model))
+  const FfnWeights& ffn = model_->layers()[layer].ffn;
+  const NeuronMajorLayer& rows = weights_->layers()[layer];
+  NeuronRows read{.multiplier = {}, .multiplier_bias = {}, .down = rows.down};
+  if (predictor_of(layer) != nullptr) {
+    read.gate = config.gated ? rows.gate : rows.up;
+    read.gate_bias = config.gated ? ffn.gate_bias : ffn.up_bias;
+    read.activation = config.activation;
+    read.activation_threshold = config.activation_threshold;
+  } else if (!selectors_.empty() && !std::holds_alternative<GaussianTopK>(rules_[layer])) {
+    return read;  // a rule about a = f(gate) * up, which is known before anything is left out
+  }
+  if (config.gated || config.spark.ffn()) {
+    read.multiplier = rows.up;
+    read.multiplier_bias = ffn.up_bias;
+  }
+  return read;
+}
+
+void SparseFfn::check_finite(int layer, const float* in, std::int64_t tokens) const {
+  if (!all_finite(in, tokens * model_->config().d_model))
     throw BadInput(
         "{}: expected finite numbers, found NaN or infinity at the feed-forward layer {}. A weight that is not finite, "
         "or numbers that outgrow f32",
         model_->path().string(), layer);
+}
+
+/// values_ is a of the active neurons and 0 elsewhere, but for what `read` would still multiply it with: that, and the
+/// down projection, for all neurons. Returns the bytes of weights.
+std::int64_t SparseFfn::compute_in_full(const FfnWeights& ffn, const NeuronRows& read, const float* in, const float* x,
+                                        std::int64_t tokens, float* out, ThreadPool& pool, Products products) {
+  const ModelConfig& config = model_->config();
+  if (!read.gate.empty()) {  // values_ says which are predicted
+    linear(config.gated ? ffn.gate : ffn.up, in, tokens, read.gate_bias, packed_.data(), pool, products);
+    pool.parallel_for(tokens, 1, [&](long begin, long end, int) {
+      activate_projections(config, packed_.data() + begin * config.d_ff, (end - begin) * config.d_ff);
+    });
+    multiply_by_packed(tokens, pool);
+  }
+  if (!read.multiplier.empty()) {
+    linear(ffn.up, x, tokens, ffn.up_bias, packed_.data(), pool, products);
+    multiply_by_packed(tokens, pool);
+  }
+  ffn.project_down(values_.data(), tokens, out, pool, products);
+  return read.gate.bytes() + read.multiplier.bytes() + ffn.stored_down().bytes();
+}
+
+/// select(values, index, packed): one token's row of values_ to its active neurons and what their activations are so
+/// far; returns how many. All lists, and listed_; returns how many in all.
+template <class Select>
+std::int64_t SparseFfn::list_each(std::int64_t tokens, ThreadPool& pool, const Select& select) {
+  const std::int64_t d_ff = model_->config().d_ff;
+  listed_.resize(static_cast<std::size_t>(tokens));
+  index_.resize(std::max(index_.size(), static_cast<std::size_t>(tokens * d_ff)));
+  pool.parallel_for(tokens, 1, [&](long begin, long end, int) {
+    for (std::int64_t t = begin; t < end; ++t)
+      listed_[static_cast<std::size_t>(t)] =
+          select(values_.data() + t * d_ff, index_.data() + t * d_ff, packed_.data() + t * d_ff);
+  });
+  return std::accumulate(listed_.begin(), listed_.end(), std::int64_t{0});
+}
+
+/// values_ = what list_each() listed, 0 elsewhere.
+void SparseFfn::scatter_lists(std::int64_t tokens, ThreadPool& pool) {
+  const std::int64_t d_ff = model_->config().d_ff;
+  pool.parallel_for(tokens, 1, [&](long begin, long end, int) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      float* const values = values_.data() + t * d_ff;
+      std::fill_n(values, d_ff, 0.0F);
+      for (std::int64_t k = 0; k < listed_[static_cast<std::size_t>(t)]; ++k)
+        values[index_[static_cast<std::size_t>(t * d_ff + k)]] = packed_[static_cast<std::size_t>(t * d_ff + k)];
+    }
+  });
+}
+
+void SparseFfn::forward_many(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool,
+                             Products products) {
+  const ModelConfig& config = model_->config();
+  const auto l = static_cast<std::size_t>(layer);
+  const FfnWeights& ffn = model_->layers()[l].ffn;
+  const NeuronMajorLayer& rows = weights_->layers()[l];
+  const std::int64_t d_ff = config.d_ff;
+  check_finite(layer, in, tokens);
+  reserve(tokens);
+  const NeuronRows read = rows_read(l);
+  const float* x = in;
+  std::int64_t active;
+  const auto shifted = [&](const auto& top_k) {
+    return list_each(tokens, pool, [&](const float* scores, std::int32_t* index, float* packed) {
+      const std::int64_t n = top_k(scores, index, packed);
+      activate_projections(config, packed, n);
+      return n;
+    });
+  };
+  const WeightMatrix& first = config.gated ? ffn.gate : ffn.up;
+  const std::vector<float>& first_bias = config.gated ? ffn.gate_bias : ffn.up_bias;
+  if (const Predictor* const rule = predictor_of(l)) {
+    predictors_->layer(layer).predict(in, tokens, hidden_.data(), values_.data(), pool);
+    active = list_each(tokens, pool, [&](const float* logits, std::int32_t* index, float* packed) {
+      const std::int64_t n = list_above(logits, d_ff, rule->threshold, index);
+      std::fill_n(packed, n, 1.0F);
+      return n;
+    });
+  } else if (const GaussianTopK* const gaussian = std::get_if<GaussianTopK>(&rules_[l])) {
+    linear(first, in, tokens, first_bias, values_.data(), pool, products);
+    active = shifted([&](const float* scores, std::int32_t* index, float* packed) {
+      return gaussian_top_k(scores, d_ff, static_cast<double>(gaussian->sparsity), index, packed);
+    });
+  } else if (config.spark.ffn()) {
+    const float* leading = in;
+    if (config.spark.ffn_predictor > 0) {
+      split_spark_input(config, in, tokens, leading_, rest_);
+      leading = leading_.data();
+      x = rest_.data();
+    }
+    linear(rows.gate, leading, tokens, {}, values_.data(), pool, products);
+    active = shifted([&](const float* scores, std::int32_t* index, float* packed) {
+      return statistical_top_k(scores, d_ff, config.spark.ffn_active, index, packed);
+    });
+  } else {
+    linear(first, in, tokens, first_bias, values_.data(), pool, products);
+    const bool ruled = !selectors_.empty();
+    if (ruled && config.gated) linear(ffn.up, in, tokens, ffn.up_bias, packed_.data(), pool, products);
+    const TopK* const largest = std::get_if<TopK>(&rules_[l]);
+    active = list_each(tokens, pool, [&](float* values, std::int32_t* index, float* packed) {
+      activate_projections(config, values, d_ff);
+      if (ruled && config.gated)
+        for (std::int64_t i = 0; i < d_ff; ++i) values[i] *= packed[i];
+      if (ruled && largest != nullptr) return top_k(values, d_ff, largest->k, index, packed);
+      if (ruled) selectors_[l]->keep_active({values, static_cast<std::size_t>(d_ff)});
+      return compact_nonzero(values, d_ff, index, packed);
+    });
+  }
+  masked_[l].tokens += tokens;
+  masked_[l].active += active;
+  const double limit = many_tokens_limit_ ? *many_tokens_limit_ : many_tokens_pay_below(ffn.up.format, products);
+  if (static_cast<double>(active) > limit * static_cast<double>(tokens * d_ff)) {
+    scatter_lists(tokens, pool);
+    compute_in_full(ffn, read, in, x, tokens, out, pool, products);
+    return;
+  }
+  sparse_ffn(read, {listed_, d_ff, index_.data()}, packed_.data(), x, out, pool);
+  add_down_bias(ffn, tokens, out);
+}
+
+void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool,
+                        Products products) {
+  if (tokens < 1) throw InvalidArgument("[SparseFfn::forward] expected at least 1 token, got {}", tokens);
+  if (tokens > union_up_to_) return forward_many(layer, in, tokens, out, pool, products);
+  const ModelConfig& config = model_->config();
+  const auto l = static_cast<std::size_t>(layer);
+  const FfnWeights& ffn = model_->layers()[l].ffn;
+  const NeuronMajorLayer& rows = weights_->layers()[l];
+  check_finite(layer, in, tokens);
   reserve(tokens);
   SparseLayerCount& count = counts_[l];
   count.tokens += tokens;
   const std::int64_t active_before = count.active;
   const std::int64_t d_ff = config.d_ff;
-  NeuronRows read{.multiplier = {}, .multiplier_bias = {}, .down = rows.down};
+  const NeuronRows read = rows_read(l);
   const float* x = in;
   std::int64_t listed;
   if (const Predictor* const rule = predictor_of(l)) {
     const LayerPredictor& predictor = predictors_->layer(layer);
     listed = predict(predictor, rule->threshold, in, tokens, pool);
-    read.gate = config.gated ? rows.gate : rows.up;
-    read.gate_bias = config.gated ? ffn.gate_bias : ffn.up_bias;
-    read.activation = config.activation;
-    read.activation_threshold = config.activation_threshold;
-    if (config.gated) {
-      read.multiplier = rows.up;
-      read.multiplier_bias = ffn.up_bias;
-    }
     count.bytes += predictor.bytes();
     listed = list_selected(listed, tokens, count);
   } else if (const GaussianTopK* const gaussian = std::get_if<GaussianTopK>(&rules_[l])) {
@@ -274,31 +417,23 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
     listed = shifted_values(tokens, [&](const float* scores) {
       return gaussian_top_k(scores, d_ff, static_cast<double>(gaussian->sparsity), index_.data(), packed_.data());
     });
-    if (config.gated) {
-      read.multiplier = rows.up;
-      read.multiplier_bias = ffn.up_bias;
-    }
     count.bytes += first.bytes();
     listed = list_selected(listed, tokens, count);
   } else if (config.spark.ffn()) {
     listed = spark_values(rows, in, tokens, pool);
-    read.multiplier = rows.up;
     x = tokens > 1 && config.spark.ffn_predictor > 0 ? rest_.data() : in + config.spark.ffn_predictor;
     count.bytes += rows.gate.bytes();
     listed = list_selected(listed, tokens, count);
   } else {
     gate_values(ffn, rows, in, tokens, pool);
     count.bytes += (config.gated ? rows.gate : rows.up).bytes();
-    if (config.gated && selectors_.empty()) {
-      read.multiplier = rows.up;
-      read.multiplier_bias = ffn.up_bias;
-    } else if (config.gated) {
+    if (config.gated && !selectors_.empty()) {
       // The rule is about a = f(gate) * up: all of `up` where most gates are open, else the rows that are.
       const std::int64_t open =
           tokens == 1 ? compact_nonzero(values_.data(), d_ff, index_.data(), packed_.data()) : d_ff;
       if (open * 2 > d_ff) {
         linear(ffn.up, in, tokens, ffn.up_bias, packed_.data(), pool);
-        multiply_by_packed(tokens);
+        multiply_by_packed(tokens, pool);
         count.bytes += rows.up.bytes();
       } else {
         const auto some = static_cast<std::size_t>(open);
@@ -314,26 +449,13 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
   count.united += listed;
   const auto used = static_cast<double>(count.active - active_before);
   if (tokens > 1 && used > density_limit_ * static_cast<double>(tokens * d_ff)) {
-    if (!read.gate.empty()) {  // values_ says which are predicted
-      linear(config.gated ? ffn.gate : ffn.up, in, tokens, read.gate_bias, packed_.data(), pool);
-      activate_projections(config, packed_.data(), tokens * d_ff);
-      multiply_by_packed(tokens);
-      count.bytes += read.gate.bytes();
-    }
-    if (!read.multiplier.empty()) {
-      linear(ffn.up, x, tokens, ffn.up_bias, packed_.data(), pool);
-      multiply_by_packed(tokens);
-      count.bytes += read.multiplier.bytes();
-    }
-    ffn.project_down(values_.data(), tokens, out, pool);
-    count.bytes += ffn.stored_down().bytes();
+    count.bytes += compute_in_full(ffn, read, in, x, tokens, out, pool, Products::exact);
     return;
   }
   for (const WeightMatrix* w : {&read.gate, &read.multiplier, &read.down})
     if (!w->empty()) count.bytes += listed * w->row_bytes();
   sparse_ffn(read, {index_.data(), static_cast<std::size_t>(listed)}, packed_.data(), x, tokens, out, scratch_, pool);
-  if (!ffn.down_bias.empty())
-    for (std::int64_t t = 0; t < tokens; ++t) add(out + t * config.d_model, ffn.down_bias.data(), config.d_model);
+  add_down_bias(ffn, tokens, out);
 }
 
 void SparseFfn::shift_gates(int layer, float* gates, std::int64_t rows, ThreadPool& pool) {

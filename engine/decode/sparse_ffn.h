@@ -49,7 +49,7 @@ void split_spark_input(const ModelConfig& config, const float* in, std::int64_t 
 /// session at a time may use it.
 class SparseFfn {
  public:
-  /// Most tokens that forward() takes at once; more are computed densely, by products that no memory limits.
+  /// Most tokens that read the union of their neurons; of more (prefill), each reads its own.
   static constexpr std::int64_t kMostTokens = 64;
 
   /// rules: one a layer (a plan's), or none: exact zeros. weights: null where nothing will be skipped, only masked.
@@ -58,22 +58,28 @@ class SparseFfn {
   SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const NeuronMajorWeights> weights,
             std::span<const SelectionRule> rules = {}, std::shared_ptr<const LayerPredictors> predictors = nullptr);
 
-  /// out = the layer's down projection, bias included. in, out: [tokens, d_model], tokens <= kMostTokens. A token's
-  /// bits do not depend on the others, unless together they are above the density limit. Throws BadInput naming the
-  /// layer where `in` is not finite.
-  void forward(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool);
+  /// out = the layer's down projection, bias included. in, out: [tokens, d_model]. A token's bits do not depend on the
+  /// others while tokens are few, unless together they are above the density limit. products: of what is computed in
+  /// full for many tokens. Throws BadInput naming the layer where `in` is not finite.
+  void forward(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool,
+               Products products = Products::exact);
 
   /// Several tokens that use more than this share of a layer's neurons, on the average, are computed densely (1). The
   /// share, not their union: skipping saves reading while tokens are few and arithmetic when they are many.
   void set_density_limit(double share) { density_limit_ = share; }
+  /// Most tokens that read the union of their neurons (kMostTokens).
+  void set_union_up_to(std::int64_t tokens) { union_up_to_ = tokens; }
+  /// The density limit of more than those, whose products in full are limited by arithmetic; unless set, by how fast
+  /// this processor's are.
+  void set_many_tokens_limit(double share) { many_tokens_limit_ = share; }
 
   /// Whether forward() is for this layer; all layers, until said otherwise, where there are weights by neuron. A layer
   /// that is not is computed densely and masked, with the same result up to the order of sums.
   bool skips(int layer) const { return skips_[static_cast<std::size_t>(layer)]; }
   /// Throws InvalidArgument where there are no weights by neuron.
   void set_skips(int layer, bool skips);
-  /// Whether forward() is for so many tokens of this layer together: at most kMostTokens, and several only where a
-  /// layer's gate, up and down are of some size. Smaller ones stay in the cache, and products of them in full are
+  /// Whether forward() is for so many tokens of this layer together: several only where a layer's gate, up and down are
+  /// of some size. Smaller ones stay in the cache, and products of them in full are
   /// faster (layers of 4 MB: as fast; of 0.9 MB: 0.76x).
   bool skips(int layer, std::int64_t tokens) const;
   /// The size from which on several tokens skip together (4 MB).
@@ -88,7 +94,7 @@ class SparseFfn {
   void mask(int layer, const float* in, float* values, std::int64_t rows, ThreadPool& pool);
 
   std::span<const SparseLayerCount> counts() const { return counts_; }
-  /// The same of tokens that were masked: tokens and active alone.
+  /// The same of tokens that were masked, or came in numbers above kMostTokens: tokens and active alone.
   std::span<const SparseLayerCount> masked() const { return masked_; }
   /// Share of neurons that masking kept, the mean over layers and tokens; 0 where nothing was masked.
   double masked_density() const { return mean_share(masked_, &SparseLayerCount::active, &SparseLayerCount::tokens); }
@@ -105,6 +111,14 @@ class SparseFfn {
 
  private:
   void reserve(std::int64_t tokens);
+  NeuronRows rows_read(std::size_t layer) const;
+  void check_finite(int layer, const float* in, std::int64_t tokens) const;
+  void forward_many(int layer, const float* in, std::int64_t tokens, float* out, ThreadPool& pool, Products products);
+  template <class Select>
+  std::int64_t list_each(std::int64_t tokens, ThreadPool& pool, const Select& select);
+  void scatter_lists(std::int64_t tokens, ThreadPool& pool);
+  std::int64_t compute_in_full(const FfnWeights& ffn, const NeuronRows& read, const float* in, const float* x,
+                               std::int64_t tokens, float* out, ThreadPool& pool, Products products);
   template <class Select>
   std::int64_t shifted_values(std::int64_t tokens, const Select& select);
   std::int64_t spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool);
@@ -115,7 +129,7 @@ class SparseFfn {
   void keep(std::size_t layer, std::int64_t tokens);
   std::int64_t list_union(std::int64_t tokens, SparseLayerCount& count);
   std::int64_t list_selected(std::int64_t listed, std::int64_t tokens, SparseLayerCount& count);
-  void multiply_by_packed(std::int64_t tokens);
+  void multiply_by_packed(std::int64_t tokens, ThreadPool& pool);
   const Predictor* predictor_of(std::size_t layer) const { return std::get_if<Predictor>(&rules_[layer]); }
   /// Neurons over times and d_ff, the mean over the layers that have any times.
   double mean_share(std::span<const SparseLayerCount> counts, std::int64_t SparseLayerCount::*neurons,
@@ -129,11 +143,14 @@ class SparseFfn {
   std::vector<SparseLayerCount> counts_, masked_;
   std::vector<bool> skips_;
   double density_limit_ = 1;
+  std::optional<double> many_tokens_limit_;
+  std::int64_t union_up_to_ = kMostTokens;
   std::int64_t together_from_ = std::int64_t{4} << 20;
   std::vector<float> values_, packed_;  // [tokens, d_ff]
   std::vector<float> leading_, rest_;   // [tokens, …]: Spark's parts of the input, for several tokens
   std::vector<float> hidden_;           // [tokens, rank]: a predictor's
-  std::vector<std::int32_t> index_;     // [d_ff]
+  std::vector<std::int32_t> index_;     // [d_ff]; of many tokens [tokens, d_ff]
+  std::vector<std::int64_t> listed_;    // [tokens] neurons of each, of many tokens
   SparseScratch scratch_;
 };
 

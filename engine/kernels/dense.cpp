@@ -58,7 +58,7 @@ std::string_view name_of(Activation activation) {
 }
 
 void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
-            ThreadPool& pool) {
+            ThreadPool& pool, Products products) {
   if (w.out < 0 || w.in < 1)
     throw InvalidArgument("[linear] expected a weight of [out, in], got [{}, {}]", w.out, w.in);
   const NumberFormatTraits& format = traits(w.format);
@@ -76,13 +76,13 @@ void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<
   check_count("linear", w.out, w.data);
   const float* shift = bias.empty() ? nullptr : bias.data();
   if (rows >= many_rows_from(w.format))
-    linear_many_rows(w, x, rows, shift, y, pool);
+    linear_many_rows(w, x, rows, shift, y, pool, products);
   else
     simd::linear_few_rows(w, x, rows, shift, y, pool);
 }
 
 void linear_turned(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
-                   ThreadPool& pool) {
+                   ThreadPool& pool, Products products) {
   if (!bias.empty() && static_cast<std::int64_t>(bias.size()) != w.in)
     throw InvalidArgument("[linear_turned] expected {} biases, got {}", w.in, bias.size());
   if (w.interleaved) throw InvalidArgument("[linear_turned] expected rows that are not interleaved");
@@ -90,7 +90,7 @@ void linear_turned(const WeightMatrix& w, const float* x, std::int64_t rows, std
   if (rows == 0) return;
   if (rows >= many_rows_from(w.format)) {
     static_cast<void>(bytes_of(w.format, w.in));
-    return linear_turned_many_rows(w, x, rows, bias.empty() ? nullptr : bias.data(), y, pool);
+    return linear_turned_many_rows(w, x, rows, bias.empty() ? nullptr : bias.data(), y, pool, products);
   }
   // Kept for the calling thread, so that a token of decoding allocates nothing.
   thread_local SparseScratch scratch;

@@ -35,17 +35,27 @@ struct WeightMatrix {
 /// Row `row` of w as f32: [w.in].
 void row_to_f32(const WeightMatrix& w, std::int64_t row, std::span<float> values);
 
+/// How many rows are multiplied (prefill). Few rows (decode) are not concerned.
+enum class Products : std::uint8_t {
+  exact,    // as f32 numbers, on every processor
+  rounded,  // bf16 and quantised weights and what they are multiplied with as bf16, added up in f32, where the
+            // processor multiplies bf16 (AVX-512 BF16, AMX): two to four times as fast, each factor off by up to 2^-9
+};
+
+/// Whether many rows times weights of this format are rounded on this processor.
+bool are_rounded(NumberFormat weights, Products products);
+
 /// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x: [rows, in], y: [rows, out]; bias empty or [out].
 /// One or few rows: SIMD dot products that read each weight once (decode). Many rows: oneDNN (prefill); weights that
 /// are not f32 are converted block-wise on the way. Accumulates in f32.
 void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
-            ThreadPool& pool);
+            ThreadPool& pool, Products products = Products::exact);
 
 /// The same with the weights the other way round, row i for input i: y[r, o] = sum_i x[r, i] * w[i, o] + bias[o].
 /// w: out rows (inputs) of `in` values (outputs), so that w.out and w.in change their parts; f32, f16, bf16, q8_0 or
 /// q4_0, not interleaved. Few rows: the kernel of sparse.h on all neurons, with its bits; many: oneDNN.
 void linear_turned(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<const float> bias, float* y,
-                   ThreadPool& pool);
+                   ThreadPool& pool, Products products = Products::exact);
 
 /// y = x / sqrt(mean(x^2) + eps) * (weight + weight_offset) for each row. In place allowed. (weight_offset 1: Gemma.)
 void rms_norm(const float* x, std::int64_t rows, std::span<const float> weight, float weight_offset, float eps,

@@ -49,6 +49,22 @@ void plain_row(NumberFormat format, std::int64_t in, const std::byte* from, std:
   });
 }
 
+std::vector<std::int32_t> row_order(NumberFormat format, std::int64_t in) {
+  std::vector<std::int32_t> order;
+  order.reserve(static_cast<std::size_t>(in));
+  // A piece of q4_0 has its bytes' lower nibbles, values of a block's first half, and then their upper ones.
+  const std::int64_t halves = format == NumberFormat::q4_0 ? 2 : 1, pieces = 8 / halves, blocks = in / 32;
+  for (std::int64_t first = 0; first < blocks; first += kLanes) {
+    const std::int64_t lanes = std::min(kLanes, blocks - first);
+    for (std::int64_t c = 0; c < pieces; ++c)
+      for (std::int64_t half = 0; half < halves; ++half)
+        for (std::int64_t b = 0; b < lanes; ++b)
+          for (std::int64_t i = 0; i < kPiece; ++i)
+            order.push_back(static_cast<std::int32_t>((first + b) * 32 + half * 16 + c * kPiece + i));
+  }
+  return order;
+}
+
 void part_to_f32(const WeightMatrix& w, std::int64_t row, std::int64_t from, std::span<float> values) {
   const auto block = static_cast<std::int64_t>(bytes_of(w.format, 32)), blocks = w.in / 32;
   const std::int64_t pieces = (block - kScale) / kPiece;

@@ -12,6 +12,8 @@
 // nibbles' bytes 4c … 4c + 3 of each block, then the scales. So a row takes as many bytes as before.
 #pragma once
 
+#include <vector>
+
 #include "engine/kernels/dense.h"
 
 namespace torpor {
@@ -23,6 +25,9 @@ bool interleaving_pays(NumberFormat format, std::int64_t in);
 void interleave_row(NumberFormat format, std::int64_t in, const std::byte* from, std::byte* to);
 /// The other way round.
 void plain_row(NumberFormat format, std::int64_t in, const std::byte* from, std::byte* to);
+
+/// The values of a row in the order in which it holds them: number p of it is value [p] of the plain row. [in]
+std::vector<std::int32_t> row_order(NumberFormat format, std::int64_t in);
 
 /// Values [from, from + values.size()) of row `row` of interleaved w as f32; both multiples of 32.
 void part_to_f32(const WeightMatrix& w, std::int64_t row, std::int64_t from, std::span<float> values);

@@ -1,9 +1,12 @@
 #include "engine/kernels/many_rows.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/base/error.h"
+#include "engine/kernels/interleaved.h"
 #include "engine/kernels/onednn.h"
+#include "engine/kernels/simd/bf16.h"
 
 #include <hwy/aligned_allocator.h>
 
@@ -36,6 +39,11 @@ class OneOmpThread {
 
 }  // namespace
 
+bool are_rounded(NumberFormat weights, Products products) {
+  return products == Products::rounded && (weights == NumberFormat::bf16 || traits(weights).quantised) &&
+         simd::bf16::available();
+}
+
 std::int64_t many_rows_from(NumberFormat format) {
   switch (format) {  // `bench_kernels change`, one and two threads of a Xeon: where the two are as fast
     case NumberFormat::f32:
@@ -61,6 +69,13 @@ struct Panel {
   std::int64_t stride;
 };
 
+void add_bias(const float* bias, std::int64_t rows, std::int64_t first, std::int64_t count, float* y,
+              std::int64_t out) {
+  if (bias == nullptr) return;
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t o = 0; o < count; ++o) y[r * out + first + o] += bias[first + o];
+}
+
 template <class MakePanel>
 void many_rows(const WeightMatrix& w, bool turned, const float* x, std::int64_t rows, const float* bias, float* y,
                ThreadPool& pool, const MakePanel& make_panel) {
@@ -82,20 +97,84 @@ void many_rows(const WeightMatrix& w, bool turned, const float* x, std::int64_t 
       if (status != dnnl_success)
         throw IoError("oneDNN refused a matrix product of {} x {} by {} (status {})", rows, in, count,
                       static_cast<int>(status));
-      if (bias == nullptr) continue;
-      for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t o = 0; o < count; ++o) y[r * out + first + o] += bias[first + o];
+      add_bias(bias, rows, first, count, y, out);
     }
   });
 }
 
+/// The outputs [first, first + count) of a layer in bf16, as Panel has them in f32.
+struct Bf16Panel {
+  const std::uint16_t* weights;
+  std::int64_t stride;
+};
+
+/// many_rows() of numbers rounded to bf16. The weights' inputs may have another order, that in which interleaved rows
+/// hold them, if x is brought into it.
+template <class MakePanel>
+void many_rounded_rows(const WeightMatrix& w, bool turned, const float* x, std::int64_t rows, const float* bias,
+                       float* y, ThreadPool& pool, const MakePanel& make_panel) {
+  const OneDnn& library = onednn();
+  const std::int64_t in = turned ? w.out : w.in, out = turned ? w.in : w.out;
+  const std::vector<std::int32_t> order = w.interleaved ? row_order(w.format, w.in) : std::vector<std::int32_t>{};
+  const auto rounded = hwy::AllocateAligned<std::uint16_t>(static_cast<std::size_t>(rows * in));
+  pool.parallel_for(rows, std::max<std::int64_t>(1, 65536 / in), [&](long begin, long end, int) {
+    for (long r = begin; r < end; ++r)
+      simd::bf16::round(x + r * in, order.empty() ? nullptr : order.data(), in, rounded.get() + r * in);
+  });
+  const std::int64_t slice = slice_of(out);
+  pool.parallel_for((out + slice - 1) / slice, 1, [&](long begin, long end, int) {
+    const OneOmpThread one(library);
+    const bool convert = w.format != NumberFormat::bf16;
+    const auto memory = hwy::AllocateAligned<std::uint16_t>(convert ? static_cast<std::size_t>(slice * in) : 1);
+    for (std::int64_t s = begin; s < end; ++s) {
+      const std::int64_t first = s * slice;
+      const std::int64_t count = std::min(slice, out - first);
+      const Bf16Panel panel = make_panel(first, count, memory.get());
+      multiply({rows, in, count, rounded.get(), panel.weights, panel.stride, !turned, y + first, out});
+      add_bias(bias, rows, first, count, y, out);
+    }
+  });
+}
+
+void linear_rounded(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
+                    ThreadPool& pool) {
+  many_rounded_rows(w, false, x, rows, bias, y, pool,
+                    [&](std::int64_t first, std::int64_t count, std::uint16_t* memory) {
+                      if (w.format == NumberFormat::bf16)
+                        return Bf16Panel{reinterpret_cast<const std::uint16_t*>(w.row(first)), w.in};
+                      std::vector<float> row(w.interleaved ? 0 : static_cast<std::size_t>(w.in));
+                      for (std::int64_t o = 0; o < count; ++o) {
+                        if (w.interleaved) {
+                          simd::bf16::interleaved_row(w, first + o, memory + o * w.in);
+                          continue;
+                        }
+                        to_f32(w.format, w.row(first + o), row);
+                        simd::bf16::round(row.data(), nullptr, w.in, memory + o * w.in);
+                      }
+                      return Bf16Panel{memory, w.in};
+                    });
+}
+
+void linear_turned_rounded(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
+                           ThreadPool& pool) {
+  many_rounded_rows(w, true, x, rows, bias, y, pool,
+                    [&](std::int64_t first, std::int64_t count, std::uint16_t* memory) {
+                      if (w.format == NumberFormat::bf16)
+                        return Bf16Panel{reinterpret_cast<const std::uint16_t*>(w.data) + first, w.in};
+                      std::vector<float> part(static_cast<std::size_t>(count));
+                      for (std::int64_t i = 0; i < w.out; ++i) {
+                        to_f32(w.format, w.row(i) + static_cast<std::int64_t>(bytes_of(w.format, first)), part);
+                        simd::bf16::round(part.data(), nullptr, count, memory + i * count);
+                      }
+                      return Bf16Panel{memory, count};
+                    });
+}
+
 }  // namespace
 
-// bf16 weights are converted although a processor with AMX multiplies bf16: x would have to be rounded to it, 2^-9 of
-// each value. As a sum of two bf16 numbers it was 1.24x (12 layers of width 768) to 1.55x (2048) as fast, and logits
-// moved by up to 9e-5, another result than on other processors; as three, exact, 0.93x and 1.1x.
 void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
-                      ThreadPool& pool) {
+                      ThreadPool& pool, Products products) {
+  if (are_rounded(w.format, products)) return linear_rounded(w, x, rows, bias, y, pool);
   many_rows(w, false, x, rows, bias, y, pool, [&](std::int64_t first, std::int64_t count, float* memory) {
     if (w.format == NumberFormat::f32) return Panel{reinterpret_cast<const float*>(w.row(first)), w.in};
     if (w.interleaved)
@@ -108,7 +187,8 @@ void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, 
 }
 
 void linear_turned_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
-                             ThreadPool& pool) {
+                             ThreadPool& pool, Products products) {
+  if (are_rounded(w.format, products)) return linear_turned_rounded(w, x, rows, bias, y, pool);
   many_rows(w, true, x, rows, bias, y, pool, [&](std::int64_t first, std::int64_t count, float* memory) {
     if (w.format == NumberFormat::f32) return Panel{reinterpret_cast<const float*>(w.data) + first, w.in};
     const std::int64_t stride = w.row_bytes(), offset = static_cast<std::int64_t>(bytes_of(w.format, first));

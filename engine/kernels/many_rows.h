@@ -9,8 +9,8 @@ namespace torpor {
 std::int64_t many_rows_from(NumberFormat format);
 
 void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
-                      ThreadPool& pool);
+                      ThreadPool& pool, Products products);
 void linear_turned_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
-                             ThreadPool& pool);
+                             ThreadPool& pool, Products products);
 
 }  // namespace torpor

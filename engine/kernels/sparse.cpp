@@ -10,6 +10,7 @@
 
 #include "core/activity/scores.h"
 #include "core/base/error.h"
+#include "engine/kernels/simd/bf16.h"
 #include "engine/kernels/simd/simd.h"
 #include "engine/kernels/simd/vnni.h"
 
@@ -59,16 +60,10 @@ void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const
   if (!active.empty()) simd::dot_rows(w, active, x, bias.empty() ? nullptr : bias.data(), y, pool);
 }
 
-void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
-                SparseScratch& scratch, ThreadPool& pool) {
-  sparse_ffn(rows, active, values, x, 1, out, scratch, pool);
-}
+namespace {
 
-void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
-                std::int64_t tokens, float* out, SparseScratch& scratch, ThreadPool& pool) {
-  if (tokens < 0) throw InvalidArgument("[sparse_ffn] expected at least 0 tokens, got {}", tokens);
+void check_matrices(const NeuronRows& rows) {
   check_rows("sparse_ffn", "down", rows.down, true);
-  check_active("sparse_ffn", active, rows.down.out);
   if (!rows.multiplier.empty()) {
     check_rows("sparse_ffn", "multiplier", rows.multiplier, false);
     if (rows.multiplier.out != rows.down.out)
@@ -86,7 +81,40 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
   if (!rows.gate.empty() && !rows.multiplier.empty() && rows.gate.interleaved != rows.multiplier.interleaved &&
       traits(rows.gate.format).quantised && traits(rows.multiplier.format).quantised)
     throw InvalidArgument("[sparse_ffn] expected gate and multiplier both interleaved or neither");
+}
+
+}  // namespace
+
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x, float* out,
+                SparseScratch& scratch, ThreadPool& pool) {
+  sparse_ffn(rows, active, values, x, 1, out, scratch, pool);
+}
+
+void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
+                std::int64_t tokens, float* out, SparseScratch& scratch, ThreadPool& pool) {
+  if (tokens < 0) throw InvalidArgument("[sparse_ffn] expected at least 0 tokens, got {}", tokens);
+  check_matrices(rows);
+  check_active("sparse_ffn", active, rows.down.out);
   if (tokens > 0) simd::sparse_ffn(rows, active, values, x, tokens, out, scratch, pool);
+}
+
+void sparse_ffn(const NeuronRows& rows, const TokenLists& lists, float* values, const float* x, float* out,
+                ThreadPool& pool) {
+  check_matrices(rows);
+  for (std::size_t t = 0; t < lists.counts.size(); ++t) {
+    const std::int64_t count = lists.counts[t];
+    if (count < 0 || count > lists.stride)
+      throw InvalidArgument("[sparse_ffn] expected 0 to {} neurons of token {}, got {}", lists.stride, t, count);
+    check_active("sparse_ffn",
+                 {lists.index + static_cast<std::int64_t>(t) * lists.stride, static_cast<std::size_t>(count)},
+                 rows.down.out);
+  }
+  if (!lists.counts.empty()) simd::sparse_ffn(rows, lists, values, x, out, pool);
+}
+
+double many_tokens_pay_below(NumberFormat weights, Products products) {
+  if (!are_rounded(weights, products)) return 0.18;
+  return simd::bf16::has_tiles() ? 0.065 : 0.09;  // the second by the ratio of vector widths
 }
 
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {

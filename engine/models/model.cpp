@@ -323,11 +323,11 @@ std::shared_ptr<const Model> build_model(ModelFiles files, const LoadOptions& op
   return ModelBuilder::build(std::move(files), options);
 }
 
-void FfnWeights::project_down(const float* x, std::int64_t rows, float* y, ThreadPool& pool) const {
+void FfnWeights::project_down(const float* x, std::int64_t rows, float* y, ThreadPool& pool, Products products) const {
   if (down.empty())
-    linear_turned(down_rows, x, rows, down_bias, y, pool);
+    linear_turned(down_rows, x, rows, down_bias, y, pool, products);
   else
-    linear(down, x, rows, down_bias, y, pool);
+    linear(down, x, rows, down_bias, y, pool, products);
 }
 
 std::vector<float> Model::outgoing_rows(int layer) const {

@@ -33,7 +33,8 @@ struct FfnWeights {
 
   const WeightMatrix& stored_down() const { return down.empty() ? down_rows : down; }
   /// y = x down^T + down_bias, whichever way it is stored. x: [rows, d_ff], y: [rows, d_model].
-  void project_down(const float* x, std::int64_t rows, float* y, ThreadPool& pool) const;
+  void project_down(const float* x, std::int64_t rows, float* y, ThreadPool& pool,
+                    Products products = Products::exact) const;
 };
 
 struct LayerWeights {

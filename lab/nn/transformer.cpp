@@ -53,8 +53,25 @@ bool is_vector(const TensorRule& rule) {
 
 }  // namespace
 
+namespace {
+
+/// MKL's vector functions choose their code at their first call, and where several threads make it at once, one of them
+/// may get a version of half the digits (tanh: logits off by 4e-4, once in 50 starts of a busy machine). So one thread
+/// calls them before.
+void settle_vector_functions() {
+  static const bool done = [] {
+    const at::Tensor one = torch::ones(1);
+    for (const auto function : {at::tanh, at::exp, at::log, at::erf, at::sin, at::cos}) function(one);
+    return true;
+  }();
+  static_cast<void>(done);
+}
+
+}  // namespace
+
 TransformerImpl::TransformerImpl(const ModelConfig& config, const Architecture& architecture)
     : config_(checked(config)), architecture_(architecture) {
+  settle_vector_functions();
   for (const TensorRule& rule : architecture_.tensors) {
     if (rule.huggingface.empty() || (rule.weight != nullptr && !rule.weight(config_))) continue;
     if (!per_layer(rule.huggingface)) {

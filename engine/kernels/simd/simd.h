@@ -41,6 +41,8 @@ void attention_q8_0(const AttentionShape& shape, const float* q, std::int64_t qu
 // Of sparse.h.
 void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, const float* bias, float* y,
               ThreadPool& pool);
+void sparse_ffn(const NeuronRows& rows, const TokenLists& lists, float* values, const float* x, float* out,
+                ThreadPool& pool);
 void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, float* values, const float* x,
                 std::int64_t tokens, float* out, SparseScratch& scratch, ThreadPool& pool);
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed);

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <functional>
+#include <vector>
 
 #include "engine/kernels/simd/quantised_rows.h"
 #include "engine/kernels/simd/simd.h"
@@ -88,7 +89,7 @@ void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count,
       [&](int) { return active[count - 1]; });
 }
 
-/// a = f(gate . x + bias) of the neurons `these`, at most 64, whose rows of the gate are read; those with 0 leave the
+/// a = f(gate . x + bias) of the neurons `these`, whose rows of the gate are read; those with 0 leave the
 /// list, and so does their place in `values` become 0. Returns how many are left.
 template <class Coming>
 HWY_INLINE std::int64_t open_gates(const NeuronRows& rows, std::int32_t* these, std::int64_t* places, float* a,
@@ -115,18 +116,43 @@ HWY_INLINE std::int64_t open_gates(const NeuronRows& rows, std::int32_t* these, 
   return kept;
 }
 
+/// n neurons of one token, a[k] their activations so far: finishes those, tells them to values[places[k]], and adds
+/// a[k] down[these[k]] to sum. coming(r): the rows that come after.
+template <class Coming>
+HWY_INLINE void add_neurons(const NeuronRows& rows, std::int32_t* these, std::int64_t* places, float* a, std::int64_t n,
+                            const float* x, const QuantisedRows* q, std::int64_t token, const Coming& coming,
+                            float* values, float* sum) {
+  if (!rows.gate.empty()) n = open_gates(rows, these, places, a, n, x, q, token, coming, values);
+  if (n == 0) return;
+  if (!rows.multiplier.empty()) {
+    for_listed(
+        rows.multiplier, these, n,
+        [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
+          float products[kRows];
+          dot_group<kRows>(rows.multiplier, w, next, x, q, token, products);
+          for (int r = 0; r < kRows; ++r)
+            a[k + r] *=
+                products[r] +
+                (rows.multiplier_bias.empty() ? 0.0F : rows.multiplier_bias[static_cast<std::size_t>(these[k + r])]);
+        },
+        coming);
+    for (std::int64_t k = 0; k < n; ++k) values[places[k]] = a[k];
+  }
+  for_listed(
+      rows.down, these, n,
+      [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
+          HWY_ATTR { add_group<kRows>(rows.down, w, next, a + k, sum); },
+      coming);
+}
+
 /// The neurons of one range. values[t * values_stride + k] becomes a of token t; its sum, sums + t * sums_stride
 /// [down.in], that of a down[active[k]]. A row comes from memory once: some neurons' rows for all tokens, then the
 /// next's.
 void neurons(const NeuronRows& rows, const std::int32_t* active, std::int64_t count, float* values,
              std::int64_t values_stride, const float* x, const QuantisedRows* q, std::int64_t tokens, float* sums,
              std::int64_t sums_stride) {
-  const bool guessed = !rows.gate.empty();
   // Some neurons' products first, then their additions; 16 measured as well as 32 and 64, and 4 no worse.
   constexpr std::int64_t kGroup = 16;
-  const WeightMatrix& down = rows.down;
-  const WeightMatrix& multiplier = rows.multiplier;
-  const bool multiplied = !multiplier.empty();
   std::fill(sums, sums + tokens * sums_stride, 0.0F);
   // This group's neurons, and the next one's, whose first rows are asked for at its end.
   std::int32_t listed[2][kGroup];
@@ -167,30 +193,57 @@ void neurons(const NeuronRows& rows, const std::int32_t* active, std::int64_t co
       // The next group's rows are asked for while the last token's are used; the others' are there already.
       const std::int64_t following = t == tokens - 1 ? sizes[which ^ 1] : 0;
       const auto coming = [&](int r) { return r < following ? listed[which ^ 1][r] : these[n - 1]; };
-      if (guessed) {
-        n = open_gates(rows, these, places, a, n, x, q, t, coming, token_values);
-        if (n == 0) continue;
-      }
-      if (multiplied) {
-        for_listed(
-            multiplier, these, n,
-            [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
-              float products[kRows];
-              dot_group<kRows>(multiplier, w, next, x, q, t, products);
-              for (int r = 0; r < kRows; ++r)
-                a[k + r] *= products[r] + (rows.multiplier_bias.empty()
-                                               ? 0.0F
-                                               : rows.multiplier_bias[static_cast<std::size_t>(these[k + r])]);
-            },
-            coming);
-        for (std::int64_t k = 0; k < n; ++k) token_values[places[k]] = a[k];
-      }
-      for_listed(
-          down, these, n,
-          [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
-              HWY_ATTR { add_group<kRows>(down, w, next, a + k, sum); },
-          coming);
+      add_neurons(rows, these, places, a, n, x, q, t, coming, token_values, sum);
     }
+  }
+}
+
+// Neurons of many tokens that are done before the next ones: their rows stay in the second cache while each token takes
+// its own of them, with one pass over its sums.
+constexpr std::int64_t kBlock = 128;
+
+/// The tokens [begin, end) of `lists` by neuron blocks. sums, total: [tokens, stride]; done: [tokens], where each
+/// token's list goes on. total becomes what sparse_ffn() of one token adds up, in its order.
+void token_neurons(const NeuronRows& rows, const TokenLists& lists, float* values, const float* x,
+                   const QuantisedRows* q, std::int64_t begin, std::int64_t end, std::int64_t ranges, float* sums,
+                   float* total, std::int64_t stride, std::int64_t* done) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::fill(total, total + (end - begin) * stride, 0.0F);
+  std::fill(done, done + (end - begin), 0);
+  for (std::int64_t range = 0; range < ranges; ++range) {
+    const std::int64_t first = rows.down.out * range / ranges, last = rows.down.out * (range + 1) / ranges;
+    std::fill(sums, sums + (end - begin) * stride, 0.0F);
+    for (std::int64_t block = first; block < last; block += kBlock) {
+      const std::int64_t block_end = std::min(last, block + kBlock);
+      for (std::int64_t t = begin; t < end; ++t) {
+        std::int64_t& at = done[t - begin];
+        const std::int64_t count = lists.counts[static_cast<std::size_t>(t)];
+        const std::int32_t* const index = lists.index + t * lists.stride;
+        float* const token_values = values + t * lists.stride;
+        std::int32_t these[kBlock];
+        std::int64_t places[kBlock];
+        float a[kBlock];
+        std::int64_t n = 0;
+        for (; at < count && index[at] < block_end; ++at) {
+          if (token_values[at] == 0) continue;
+          these[n] = index[at];
+          places[n] = at;
+          a[n++] = token_values[at];
+        }
+        if (n == 0) continue;
+        // What the next token begins with is asked for while this one's last rows are used.
+        const std::int64_t after = t + 1 < end ? done[t + 1 - begin] : 0;
+        const std::int64_t waiting = t + 1 < end ? lists.counts[static_cast<std::size_t>(t + 1)] - after : 0;
+        const auto coming = [&](int r) {
+          return r < waiting && index[lists.stride + after + r] < block_end ? index[lists.stride + after + r]
+                                                                            : these[n - 1];
+        };
+        add_neurons(rows, these, places, a, n, x, q, t, coming, token_values, sums + (t - begin) * stride);
+      }
+    }
+    for (std::int64_t i = 0; i < (end - begin) * stride; i += lanes)  // stride: whole lines
+      hn::StoreU(hn::Add(hn::LoadU(d, total + i), hn::LoadU(d, sums + i)), d, total + i);
   }
 }
 
@@ -332,6 +385,7 @@ std::atomic<bool> asks_ahead{true};
 
 HWY_EXPORT(dots);
 HWY_EXPORT(neurons);
+HWY_EXPORT(token_neurons);
 HWY_EXPORT(add_parts);
 HWY_EXPORT(unsort_pairs);
 HWY_EXPORT(compact_nonzero);
@@ -355,6 +409,16 @@ std::int64_t ranges_of(const NeuronRows& rows) {
   return std::clamp<std::int64_t>(bytes / kRangeBytes, 1, std::min(kMaxRanges, rows.down.out));
 }
 
+/// x in the form that the products with both matrices read. q4_0 wants it in one more form (vnni.h), which the last
+/// call decides.
+const QuantisedRows* quantised_input_of(const NeuronRows& rows, const float* x, std::int64_t tokens) {
+  const QuantisedRows* q = nullptr;
+  const bool gate_last = rows.gate.format == NumberFormat::q4_0;
+  for (const WeightMatrix* w : {gate_last ? &rows.multiplier : &rows.gate, gate_last ? &rows.gate : &rows.multiplier})
+    if (const QuantisedRows* const made = w->empty() ? nullptr : quantised_input(*w, x, tokens)) q = made;
+  return q;
+}
+
 }  // namespace
 
 void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, const float* bias, float* y,
@@ -376,11 +440,7 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
   const bool in_place = !sorted && (tokens == 1 || stride == width);
   float* const sums = scratch.sums(static_cast<std::size_t>((ranges + 1) * all));
   float* const total = in_place ? out : sums + ranges * all;
-  // x in integers serves both projections; q4_0 wants it in one more form (vnni.h), which the last call decides.
-  const QuantisedRows* q = nullptr;
-  const bool gate_last = rows.gate.format == NumberFormat::q4_0;
-  for (const WeightMatrix* w : {gate_last ? &rows.multiplier : &rows.gate, gate_last ? &rows.gate : &rows.multiplier})
-    if (const QuantisedRows* const made = w->empty() ? nullptr : quantised_input(*w, x, tokens)) q = made;
+  const QuantisedRows* const q = quantised_input_of(rows, x, tokens);
   std::uint8_t used[kMaxRanges] = {};
   std::atomic<std::int64_t> next{0};
   const auto work = [&](int) {
@@ -414,6 +474,54 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
     else
       std::copy_n(total + t * stride, width, out + t * width);
   }
+}
+
+namespace {
+
+// Tokens that share what is read of the weights: their sums take half of a second cache of 1 MB, at a width of 2048.
+constexpr std::int64_t kTokensTogether = 64;
+
+/// What a thread keeps for its tokens.
+struct TokenScratch {
+  std::vector<float> sums, total;
+  std::vector<std::int64_t> done;
+};
+
+}  // namespace
+
+void sparse_ffn(const NeuronRows& rows, const TokenLists& lists, float* values, const float* x, float* out,
+                ThreadPool& pool) {
+  const std::int64_t ranges = ranges_of(rows), width = rows.down.in;
+  const std::int64_t stride = (width + kLine - 1) / kLine * kLine;
+  const auto tokens = static_cast<std::int64_t>(lists.counts.size());
+  const bool sorted = rows.down.format == NumberFormat::bf16;
+  const QuantisedRows* const q = quantised_input_of(rows, x, tokens);
+  // Even shares for the threads.
+  const std::int64_t step =
+      std::clamp<std::int64_t>((tokens + pool.threads() - 1) / pool.threads(), 1, kTokensTogether);
+  const auto job = [&](long first, long last, int) {
+    thread_local TokenScratch scratch;
+    const auto grow = [](auto& buffer, std::int64_t size) {
+      if (buffer.size() < static_cast<std::size_t>(size)) buffer.resize(static_cast<std::size_t>(size));
+    };
+    grow(scratch.sums, kTokensTogether * stride);
+    grow(scratch.total, kTokensTogether * stride);
+    grow(scratch.done, kTokensTogether);
+    for (long piece = first; piece < last; ++piece) {
+      const std::int64_t begin = piece * step, end = std::min(tokens, begin + step);
+      HWY_DYNAMIC_DISPATCH(token_neurons)
+      (rows, lists, values, x, q, begin, end, ranges, scratch.sums.data(), scratch.total.data(), stride,
+       scratch.done.data());
+      for (std::int64_t t = begin; t < end; ++t) {
+        const float* const total = scratch.total.data() + (t - begin) * stride;
+        if (sorted)
+          HWY_DYNAMIC_DISPATCH(unsort_pairs)(total, width, out + t * width);
+        else
+          std::copy_n(total, width, out + t * width);
+      }
+    }
+  };
+  pool.parallel_for_balanced((tokens + step - 1) / step, 1, std::ref(job));
 }
 
 std::int64_t compact_nonzero(const float* values, std::int64_t n, std::int32_t* index, float* packed) {

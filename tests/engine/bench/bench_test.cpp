@@ -6,6 +6,7 @@
 #include "engine/bench/decode_report.h"
 #include "engine/bench/memory_rate.h"
 #include "engine/bench/random_model.h"
+#include "engine/decode/session.h"
 #include "tests/test_support.h"
 
 namespace torpor {
@@ -54,6 +55,26 @@ TEST(RandomModel, WeightsFollowTheSeedAndNotTheThreads) {
              c = random_model(config, NumberFormat::bf16, 2, one);
   EXPECT_EQ(a->fingerprint(), b->fingerprint());
   EXPECT_NE(a->fingerprint(), c->fingerprint());
+}
+
+TEST(RandomModel, RoundedPromptsAreCloseAndWrittenTokensExact) {
+  ThreadPool pool(2);
+  for (const NumberFormat format : {NumberFormat::bf16, NumberFormat::q8_0, NumberFormat::f32}) {
+    const auto model = random_model(shape_config("512,1024,2,512", 0.08), format, 3, pool);
+    std::vector<TokenId> prompt;
+    for (TokenId i = 0; i < 40; ++i) prompt.push_back(i * 11 % 512);
+    Session exact(model, pool, {.context = 64}), rounded(model, pool, {.context = 64, .products = Products::rounded});
+    const auto one = exact.forward({&prompt[0], 1}), other = rounded.forward({&prompt[0], 1});
+    EXPECT_TRUE(std::equal(one.begin(), one.end(), other.begin()));
+    const auto wanted = exact.forward(prompt), got = rounded.forward(prompt);
+    double difference = 0, size = 0;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      difference += std::pow(static_cast<double>(got[i] - wanted[i]), 2);
+      size += std::pow(static_cast<double>(wanted[i]), 2);
+    }
+    EXPECT_LT(std::sqrt(difference / size), 0.15) << traits(format).name;
+    EXPECT_EQ(difference > 0, are_rounded(format, Products::rounded)) << traits(format).name;
+  }
 }
 
 TEST(RandomModel, RefusesWhatItDoesNotKnow) {

@@ -165,6 +165,12 @@ TEST_P(Predicted, SkippingHasTheLogitsOfMasking) {
     skipped.clear(0);
     EXPECT_LT(relative_difference(skipped.forward(ids, Logits::all), wanted), kSelf);
   }
+  skipping.ffn->set_union_up_to(1);
+  for (const double limit : {1.0, 0.0}) {
+    skipping.ffn->set_many_tokens_limit(limit);
+    skipped.clear(0);
+    EXPECT_LT(relative_difference(skipped.forward(ids, Logits::all), wanted), kSelf);
+  }
   // And masking does something.
   Session dense(model, pool);
   EXPECT_GT(relative_difference(dense.forward(ids, Logits::all), wanted), 1e-3);
@@ -197,6 +203,12 @@ TEST_P(Predicted, GaussianTopKSkipsAsItIsComputedInFull) {
   ffn->set_together_from(0);
   for (const double limit : {1.0, 0.0}) {
     ffn->set_density_limit(limit);
+    skipped.clear(0);
+    EXPECT_LT(relative_difference(skipped.forward(ids), wanted), kSelf);
+  }
+  ffn->set_union_up_to(1);
+  for (const double limit : {1.0, 0.0}) {
+    ffn->set_many_tokens_limit(limit);
     skipped.clear(0);
     EXPECT_LT(relative_difference(skipped.forward(ids), wanted), kSelf);
   }

@@ -61,19 +61,51 @@ class Decoded : public ::testing::TestWithParam<const char*> {
     session.set_sparse_ffn(ffn);
     EXPECT_LT(relative_difference(decode(session), wanted), kSelf);
     EXPECT_EQ(ffn->counts()[0].tokens, static_cast<std::int64_t>(ids.size()));
-    if (selectors.empty()) return;
+    if (selectors.empty()) {  // exact zeros: of many tokens too
+      masked.clear(0);
+      const auto wanted_together = copy(masked.forward(ids, Logits::all));
+      ffn->set_together_from(0);
+      ffn->set_union_up_to(1);
+      std::int64_t once = 0;
+      for (const SparseLayerCount& count : ffn->counts()) once += count.active;
+      for (const double limit : {1.0, 0.0}) {
+        ffn->set_many_tokens_limit(limit);
+        ffn->reset_counts();
+        session.clear(0);
+        EXPECT_LT(relative_difference(session.forward(ids, Logits::all), wanted_together), kSelf);
+        std::int64_t kept = 0;
+        for (const SparseLayerCount& count : ffn->masked()) kept += count.active;
+        EXPECT_EQ(kept, once);
+      }
+      return;
+    }
     std::int64_t counted = 0;
     for (const SparseLayerCount& count : ffn->counts()) counted += count.active;
     EXPECT_EQ(counted, active);
     // A longer input is masked the same way, together or in full.
     masked.clear(0);
+    active = 0;
     const auto prefill = copy(masked.forward(ids, Logits::all));
+    const std::int64_t prefill_active = active;
     for (const std::int64_t from : {0, INT32_MAX}) {
       ffn->set_together_from(from);
       ffn->reset_counts();
       session.clear(0);
       EXPECT_LT(relative_difference(session.forward(ids, Logits::all), prefill), kSelf);
       EXPECT_EQ(ffn->counts()[0].calls, from == 0 ? 1 : 0);
+    }
+    // Each token by itself, or in full.
+    ffn->set_together_from(0);
+    ffn->set_union_up_to(1);
+    for (const double limit : {1.0, 0.0}) {
+      ffn->set_many_tokens_limit(limit);
+      ffn->reset_counts();
+      session.clear(0);
+      EXPECT_LT(relative_difference(session.forward(ids, Logits::all), prefill), kSelf);
+      std::int64_t kept = 0;
+      for (const SparseLayerCount& count : ffn->masked()) kept += count.active;
+      EXPECT_EQ(kept, prefill_active);
+      EXPECT_EQ(ffn->counts()[0].tokens, 0);
     }
   }
 };

@@ -102,7 +102,7 @@ TEST(Linear, BothPathsAgreeWithTheReferenceOnEitherSideOfTheChange) {
       const WeightMatrix w{format, bytes.data(), c.out, c.in};
       std::vector<float> wanted(static_cast<std::size_t>(rows * c.out)), got(wanted.size());
       reference::linear(w, x.data(), rows, bias, wanted.data());
-      linear_many_rows(w, x.data(), rows, bias.data(), got.data(), pool);
+      linear_many_rows(w, x.data(), rows, bias.data(), got.data(), pool, Products::exact);
       expect_close(c, w, x.data(), got, wanted, "many rows, " + describe(c));
     }
   }

@@ -174,6 +174,51 @@ TEST(SparseFfn, TokensTogetherHaveTheBitsThatEachHasAlone) {
   }
 }
 
+TEST(SparseFfn, ManyTokensHaveTheBitsThatEachHasAlone) {
+  for (const SparseCase& c : kSparseCases) {
+    const Layer layer(c);
+    const std::int64_t in = Layer::inputs(c), stride = c.neurons + 3;
+    for (const std::int64_t tokens : {1, 5, 150}) {
+      if (tokens > 5 && c.neurons * c.width > 1 << 20) continue;  // seconds
+      const std::vector<float> x = normal_values(tokens * in, 22);
+      std::vector<std::int64_t> counts;
+      std::vector<std::int32_t> index(static_cast<std::size_t>(tokens * stride), -1);
+      std::vector<float> values(index.size(), 1e30F);
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        // The third token has no neuron.
+        const auto active = draw_active(c.neurons, t == 2 ? 0 : c.density, 30 + static_cast<std::uint64_t>(t));
+        const auto some = normal_values(std::ssize(active), 60 + static_cast<std::uint64_t>(t));
+        std::copy(active.begin(), active.end(), index.begin() + t * stride);
+        std::copy(some.begin(), some.end(), values.begin() + t * stride);
+        counts.push_back(std::ssize(active));
+        if (counts.back() > 2) values[static_cast<std::size_t>(t * stride + 1)] = 0;  // listed, and yet inactive
+      }
+      std::vector<float> wanted(static_cast<std::size_t>(tokens * c.width)), alone = values;
+      ThreadPool one(1);
+      SparseScratch scratch;
+      for (std::int64_t t = 0; t < tokens; ++t)
+        sparse_ffn(layer.rows,
+                   std::span(index).subspan(static_cast<std::size_t>(t * stride),
+                                            static_cast<std::size_t>(counts[static_cast<std::size_t>(t)])),
+                   alone.data() + t * stride, x.data() + t * in, wanted.data() + t * c.width, scratch, one);
+      for (const int threads : {1, 3}) {
+        ThreadPool pool(threads);
+        std::vector<float> each = values, out(wanted.size() + 4, -7777.0F);
+        sparse_ffn(layer.rows, {counts, stride, index.data()}, each.data(), x.data(), out.data(), pool);
+        ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), out.begin())) << describe(c) << ", " << tokens;
+        ASSERT_EQ(each, alone) << describe(c) << ", " << tokens;
+        for (std::size_t i = 0; i < 4; ++i) ASSERT_EQ(out[out.size() - 1 - i], -7777.0F) << describe(c);
+      }
+    }
+  }
+  const Layer layer(kSparseCases[0]);
+  ThreadPool pool(1);
+  const std::int64_t counts[] = {3};
+  const std::int32_t index[] = {0, 1, 2};
+  float values[3] = {}, out[4096];
+  EXPECT_THROW(sparse_ffn(layer.rows, {counts, 2, index}, values, layer.x.data(), out, pool), InvalidArgument);
+}
+
 TEST(SparseFfn, ReadsRowsAtAnyAddress) {
   ThreadPool pool(1);
   for (const SparseCase& c : kSparseCases) {
