@@ -125,13 +125,23 @@ void many_rounded_rows(const WeightMatrix& w, bool turned, const float* x, std::
   pool.parallel_for((out + slice - 1) / slice, 1, [&](long begin, long end, int) {
     const OneOmpThread one(library);
     const bool convert = w.format != NumberFormat::bf16;
+    // Results side by side, and copied: written where they belong, rows of y often lie a multiple of 4 KB apart and drive
+    // each other out of the cache (1024 to 9216, 512 rows: 1.5x).
+    const auto results = hwy::AllocateAligned<float>(static_cast<std::size_t>(rows * slice));
     const auto memory = hwy::AllocateAligned<std::uint16_t>(convert ? static_cast<std::size_t>(slice * in) : 1);
     for (std::int64_t s = begin; s < end; ++s) {
       const std::int64_t first = s * slice;
       const std::int64_t count = std::min(slice, out - first);
       const Bf16Panel panel = make_panel(first, count, memory.get());
-      multiply({rows, in, count, rounded.get(), panel.weights, panel.stride, !turned, y + first, out});
-      add_bias(bias, rows, first, count, y, out);
+      multiply({rows, in, count, rounded.get(), panel.weights, panel.stride, !turned, results.get(), count});
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const float* const from = results.get() + r * count;
+        float* const to = y + r * out + first;
+        if (bias == nullptr)
+          std::copy_n(from, count, to);
+        else
+          for (std::int64_t o = 0; o < count; ++o) to[o] = from[o] + bias[first + o];
+      }
     }
   });
 }
