@@ -20,6 +20,7 @@ int pack(std::span<const std::string> arguments);
 
 /// Of the program torpor-lab.
 int train(std::span<const std::string> arguments);
+int rl(std::span<const std::string> arguments);
 int study(std::span<const std::string> arguments);
 
 /// Verbs that need LibTorch live in the program torpor-lab: is `verb` one of them?

@@ -61,6 +61,7 @@ int run(int argc, char** argv) {
   }
   if (!words.empty() && words.front() == "train") return apps::train(std::span(words).subspan(1));
   if (!words.empty() && words.front() == "study") return apps::study(std::span(words).subspan(1));
+  if (!words.empty() && words.front() == "rl") return apps::rl(std::span(words).subspan(1));
 
   CLI::App app(
       "Torpor's verbs that train or differentiate. They need LibTorch; `torpor VERB` hands them over to this program.",

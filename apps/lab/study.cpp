@@ -13,6 +13,7 @@
 #include "core/report/html.h"
 #include "core/report/page.h"
 #include "lab/study/activation_study.h"
+#include "lab/study/reshuffle_study.h"
 #include "lab/study/spark_study.h"
 #include "lab/train/presets.h"
 
@@ -26,6 +27,7 @@ namespace {
 struct Study {
   lab::StudyOptions options;
   lab::StudyTexts texts;
+  lab::ReshuffleOptions reshuffle;
   fs::path folder;  // of the result
   std::string name, command;
   bool quiet = false;
@@ -110,6 +112,33 @@ Outcome study_activations(const Study& study) {
   return {to_json(result), csv.str(), markdown_of(result), page_of(result), lab::activation_claims(result.runs)};
 }
 
+Outcome study_reshuffle(const Study& study) {
+  lab::ReshuffleStudy result{study.reshuffle, {}, study.command};
+  const std::vector<lab::ReshuffleArm> arms = lab::reshuffle_arms(result.options);
+  Progress progress(study.name,
+                    result.options.epochs * static_cast<std::int64_t>(result.options.seeds.size() * arms.size()),
+                    "epochs", !study.quiet);
+  for (const std::uint64_t seed : result.options.seeds)
+    for (const lab::ReshuffleArm& arm : arms) {
+      const std::int64_t before = result.options.epochs * static_cast<std::int64_t>(result.runs.size());
+      const std::string label = fmt::format("{}-seed{}", arm.name, seed);
+      result.runs.push_back(
+          lab::run_reshuffle_arm(arm, seed, result.options, study.folder / "runs" / label,
+                                 [&](std::int64_t epoch) { progress.update(before + epoch, label); }));
+    }
+  CsvWriter csv({"arm", "seed", "epoch", "dormant", "dormant_tenth", "overlap"});
+  for (const lab::ReshuffleRun& run : result.runs)
+    for (std::size_t e = 0; e < run.dormant.size(); ++e)
+      csv.text(run.variant)
+          .integer(static_cast<std::int64_t>(run.seed))
+          .integer(static_cast<std::int64_t>(e))
+          .number(run.dormant[e])
+          .number(run.dormant_tenth[e])
+          .number(run.overlap[e])
+          .end_row();
+  return {to_json(result), csv.str(), markdown_of(result), page_of(result), lab::reshuffle_claims(result.runs)};
+}
+
 }  // namespace
 
 int study(std::span<const std::string> arguments) {
@@ -118,40 +147,51 @@ int study(std::span<const std::string> arguments) {
       "Train small networks that differ in one thing, several seeds each, and check what a paper leads one "
       "to expect. `spark`: the Spark Transformer against its dense twin and against other ways to a sparse "
       "FFN. `activations`: ReLU, ReLU², ReGLU and SwiGLU: how many neurons each can leave out, at what price, how "
-      "predictably. A study that was stopped goes on where it was, run by run.",
-      "STUDY --text FILE --held-out FILE [options]",
+      "predictably. `reshuffle`: how neurons of a network whose labels change die, and what recycling them (ReDo) and "
+      "its "
+      "variants do about it; needs no text. A study that was stopped goes on where it was, run by run.",
+      "STUDY [--text FILE --held-out FILE] [options]",
       {"torpor study spark --text novels/ --held-out last-novels/ -o out/spark",
        "torpor study activations --text novels/ --held-out last-novels/ -o out/activations",
+       "torpor study reshuffle -o out/reshuffle",
        "torpor study spark --text book.txt --held-out other.txt --size tiny --steps 50 --seeds 2"});
   Study study;
   lab::StudyOptions& options = study.options;
   fs::path text_path, held_out_path;
   options.train.steps = 600;
   options.train.held_out_windows = 128;
-  std::int64_t seeds = 3;
+  std::int64_t seeds = 0;
   CLI::App& app = verb.app();
-  app.add_option("STUDY", study.name, "spark or activations")
+  app.add_option("STUDY", study.name, "spark, activations or reshuffle")
       ->required()
-      ->check(CLI::IsMember({"spark", "activations"}).description(""));
-  app.add_option("--text", text_path, "The text to train on: a file, or a folder of .txt files")
-      ->type_name("FILE")
-      ->required();
-  app.add_option("--held-out", held_out_path, "The text to measure on")->type_name("FILE")->required();
+      ->check(CLI::IsMember({"spark", "activations", "reshuffle"}).description(""));
+  app.add_option("--text", text_path, "The text to train on: a file, or a folder of .txt files")->type_name("FILE");
+  app.add_option("--held-out", held_out_path, "The text to measure on")->type_name("FILE");
   app.add_option("--size", options.size, "Of the presets: 5m, 1m, tiny")
       ->check(CLI::IsMember({"5m", "1m", "tiny"}).description(""))
       ->capture_default_str();
   add_integer_option(app, "--steps", options.train.steps, 10, 1'000'000'000, "Optimizer steps of each run (600)");
   add_integer_option(app, "--warm-up", options.train.warm_up, 0, 1'000'000'000,
                      "Steps of a growing learning rate (50)");
-  add_integer_option(app, "--seeds", seeds, 1, 1000, "How many: 1, 2, … (3)");
+  add_integer_option(app, "--seeds", seeds, 1, 1000, "How many: 1, 2, … (3; reshuffle: 5)");
+  add_integer_option(app, "--epochs", study.reshuffle.epochs, 1, 1'000'000, "Of each run of reshuffle (160)");
   add_integer_option(app, "--held-out-windows", options.train.held_out_windows, 1, 1'000'000,
                      "Windows to measure on, evenly spread (128)");
   if (!verb.parse(arguments)) return 0;
   CommonOptions& common = verb.common();
   if (common.output.empty()) common.output = "study-" + study.name;
+  const bool reads_text = study.name != "reshuffle";
+  if (reads_text && (text_path.empty() || held_out_path.empty()))
+    throw UsageError("torpor study {}: expected --text and --held-out, texts to train and to measure on", study.name);
+  if (!reads_text && study.reshuffle.epochs % study.reshuffle.epochs_per_task != 0)
+    throw UsageError("torpor study reshuffle: expected --epochs to be a multiple of {}, got {}",
+                     study.reshuffle.epochs_per_task, study.reshuffle.epochs);
+  if (seeds == 0) seeds = reads_text ? 3 : 5;
   options.seeds.clear();
   for (std::int64_t i = 1; i <= seeds; ++i) options.seeds.push_back(static_cast<std::uint64_t>(i));
-  if (common.threads > 0) at::set_num_threads(common.threads);
+  study.reshuffle.seeds = options.seeds;
+  // Networks this small are slower on several threads.
+  if (common.threads > 0 || !reads_text) at::set_num_threads(std::max(1, common.threads));
   const int threads = at::get_num_threads();
 
   Result result("study", arguments, common);
@@ -161,13 +201,15 @@ int study(std::span<const std::string> arguments) {
     result.add_input({role, corpus.source(), corpus.bytes(), corpus.fingerprint()});
     return std::make_shared<lab::ByteWindows>(std::move(corpus), window);
   };
-  study.texts = {open("text", text_path), open("held_out", held_out_path)};
+  if (reads_text) study.texts = {open("text", text_path), open("held_out", held_out_path)};
   study.folder = result.folder();
   study.quiet = common.quiet;
   study.command = "torpor study";
   for (const std::string& word : arguments) study.command += " " + shell_word(word);
 
-  const Outcome outcome = study.name == "spark" ? study_spark(study) : study_activations(study);
+  const Outcome outcome = study.name == "spark"         ? study_spark(study)
+                          : study.name == "activations" ? study_activations(study)
+                                                        : study_reshuffle(study);
   result.add_file("runs", "runs.csv", outcome.csv);
   result.add_file("summary", "summary.md", outcome.markdown);
   result.add_file("report", "report.html", render_page(outcome.page));

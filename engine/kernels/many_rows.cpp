@@ -125,8 +125,8 @@ void many_rounded_rows(const WeightMatrix& w, bool turned, const float* x, std::
   pool.parallel_for((out + slice - 1) / slice, 1, [&](long begin, long end, int) {
     const OneOmpThread one(library);
     const bool convert = w.format != NumberFormat::bf16;
-    // Results side by side, and copied: written where they belong, rows of y often lie a multiple of 4 KB apart and drive
-    // each other out of the cache (1024 to 9216, 512 rows: 1.5x).
+    // Results side by side, and copied: written where they belong, rows of y often lie a multiple of 4 KB apart and
+    // drive each other out of the cache (1024 to 9216, 512 rows: 1.5x).
     const auto results = hwy::AllocateAligned<float>(static_cast<std::size_t>(rows * slice));
     const auto memory = hwy::AllocateAligned<std::uint16_t>(convert ? static_cast<std::size_t>(slice * in) : 1);
     for (std::int64_t s = begin; s < end; ++s) {

@@ -21,10 +21,8 @@ NetworkSpec mlp() {
 }
 
 NetworkSpec convolutions(FlattenOrder order = FlattenOrder::channel_major) {
-  return {.input = {2, 9, 9},
-          .hidden = {ConvSpec{6, 3}, ConvSpec{5, 3, 2}, DenseSpec{14}},
-          .outputs = 4,
-          .flatten = order};
+  return {
+      .input = {2, 9, 9}, .hidden = {ConvSpec{6, 3}, ConvSpec{5, 3, 2}, DenseSpec{14}}, .outputs = 4, .flatten = order};
 }
 
 struct Trained {
@@ -86,7 +84,10 @@ std::vector<Kind> kinds() {
           {"conv, channel-minor flatten", convolutions(FlattenOrder::channel_minor)},
           {"two heads", dueling(mlp())},
           {"conv to outputs", {.input = {2, 6, 6}, .hidden = {ConvSpec{6, 3}}, .outputs = 3}},
-          {"pools", {.input = {2, 10, 10}, .hidden = {ConvSpec{6, 3}, MaxPoolSpec{2, 2}, ConvSpec{6, 3}, MaxPoolSpec{2, 2}, DenseSpec{9}}, .outputs = 3}},
+          {"pools",
+           {.input = {2, 10, 10},
+            .hidden = {ConvSpec{6, 3}, MaxPoolSpec{2, 2}, ConvSpec{6, 3}, MaxPoolSpec{2, 2}, DenseSpec{9}},
+            .outputs = 3}},
           {"batch norm", with_batch_norm(convolutions())}};
 }
 
@@ -138,8 +139,8 @@ TEST(Recycler, EditsTheSlicesOfTheIndexMapAndNothingElse) {
         // Plain loops over each reader's inputs.
         for (const OutgoingWeight& to : layers[l].outgoing)
           for (std::int64_t k = 0; k < to.per_neuron; ++k) {
-            const std::int64_t input = to.order == FlattenOrder::channel_major ? i * to.per_neuron + k
-                                                                               : k * layers[l].neurons() + i;
+            const std::int64_t input =
+                to.order == FlattenOrder::channel_major ? i * to.per_neuron + k : k * layers[l].neurons() + i;
             EXPECT_EQ(to.weight.detach().select(1, input).abs().sum().item<float>(), 0) << kind.name << " " << to.name;
             if (!columns[to.name].defined()) columns[to.name] = torch::zeros({to.weight.size(1)}, at::kBool);
             columns[to.name][input] = true;
@@ -161,7 +162,8 @@ TEST(Recycler, EditsTheSlicesOfTheIndexMapAndNothingElse) {
           const bool cut = columns[name].defined() && columns[name][c].item<bool>();
           EXPECT_EQ(same[r][c].item<bool>(), !fresh && !cut) << kind.name << " " << name << " " << r << " " << c;
           if (fresh && !cut) {
-            const double bound = std::sqrt(6.0 / static_cast<double>((p.size(0) + p.size(1)) * (p.numel() / p.size(0) / p.size(1))));
+            const double bound =
+                std::sqrt(6.0 / static_cast<double>((p.size(0) + p.size(1)) * (p.numel() / p.size(0) / p.size(1))));
             EXPECT_LE(p.detach()[r][c].abs().max().item<double>(), bound * 1.0001);
           }
         }
@@ -203,8 +205,8 @@ TEST(Recycler, TheOptimizersStateTravelsAlong) {
           at::Tensor now;
           for (const auto& [key, state] : t.optimizer->state())
             if (key == name + moment) now = state;
-          const at::Tensor wanted = mode == OptimizerReset::none ? before[name + moment]
-                                                                 : before[name + moment].masked_fill(mask, 0);
+          const at::Tensor wanted =
+              mode == OptimizerReset::none ? before[name + moment] : before[name + moment].masked_fill(mask, 0);
           EXPECT_TRUE(torch::equal(now, wanted)) << kind.name << " " << name << moment;
         }
         const at::Tensor steps = t.optimizer->weight_steps(name);
@@ -251,13 +253,17 @@ TEST(Recycler, ScoresAreTheirFormulas) {
         sum += value;
       }
       for (std::int64_t i = 0; i < neurons; ++i)
-        EXPECT_NEAR(got[i].item<double>(), wanted[static_cast<std::size_t>(i)] * static_cast<double>(neurons) / sum, 1e-4)
+        EXPECT_NEAR(got[i].item<double>(), wanted[static_cast<std::size_t>(i)] * static_cast<double>(neurons) / sum,
+                    1e-4)
             << name << " " << i;
     }
   }
   EXPECT_THAT([] { recycle_score_of("noise"); }, ThrowsMessage<InvalidArgument>(HasSubstr("connected_weights")));
-  EXPECT_THAT([&] { recycle_scores(RecycleScore::gradient, layers[0], {values[0].values, {}}); },
-              ThrowsMessage<InvalidArgument>(HasSubstr("conv1")));
+  EXPECT_THAT(
+      [&] {
+        recycle_scores(RecycleScore::gradient, layers[0], {values[0].values, {}});
+      },
+      ThrowsMessage<InvalidArgument>(HasSubstr("conv1")));
 }
 
 TEST(Recycler, ASilentLayerIsRecycledWhole) {
@@ -304,7 +310,9 @@ TEST(Recycler, CopiesAreChangedOnlyWhereAskedFor) {
 
 TEST(Recycler, VariantsDoWhatTheySay) {
   {  // V3: a falling fraction; V4 as many; V5 the most active
-    Trained t(mlp());
+    NetworkSpec spec = mlp();
+    spec.activation = NetworkActivation::leaky_relu;  // no equal scores
+    Trained t(spec);
     RecycleOptions options{.end = 10000, .fraction = 0.25};
     const RecycleReport lowest = t.recycle(options, 5000);  // cos(pi / 4) / 4
     EXPECT_EQ(lowest.layers[0].count, 3);
@@ -312,7 +320,7 @@ TEST(Recycler, VariantsDoWhatTheySay) {
     const at::Tensor scores = lowest.layers[0].scores;
     EXPECT_LE(scores.masked_select(lowest.layers[0].recycled).max().item<double>(),
               scores.masked_select(lowest.layers[0].recycled.logical_not()).min().item<double>());
-    Trained u(mlp()), v(mlp());
+    Trained u(spec), v(spec);
     options.selection = RecycleSelection::highest;
     const RecycleReport highest = u.recycle(options, 5000);
     EXPECT_TRUE(highest.layers[0].recycled[scores.argmax().item<std::int64_t>()].item<bool>());
@@ -402,7 +410,12 @@ TEST(Recycler, CountsNeuronsThatComeBack) {
   const RecycleReport first = recycler.recycle(100, probe(*t.network, t.batch));
   EXPECT_EQ(first.again, 0);
   t.silence();
-  EXPECT_EQ(recycler.recycle(300, probe(*t.network, t.batch)).again, 4);
+  const RecycleReport second = recycler.recycle(300, probe(*t.network, t.batch));
+  std::int64_t both = 0;
+  for (std::size_t l = 0; l < 2; ++l)
+    both += first.layers[l].recycled.logical_and(second.layers[l].recycled).sum().item<std::int64_t>();
+  EXPECT_GE(both, 4);
+  EXPECT_EQ(second.again, both);
   t.silence();
   EXPECT_EQ(recycler.recycle(600, probe(*t.network, t.batch)).again, 0);
   EXPECT_TRUE(recycler.due(100));

@@ -1,0 +1,233 @@
+#include "lab/recycle/recycler.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numbers>
+
+#include "core/base/error.h"
+
+namespace torpor::lab {
+
+void check(const RecycleOptions& options) {
+  if (!(options.tau >= 0)) throw InvalidArgument("[recycle] expected tau of at least 0, got {}", options.tau);
+  if (options.period < 1)
+    throw InvalidArgument("[recycle] expected a period of at least one gradient step, got {}", options.period);
+  if (!(options.fraction >= 0) || options.fraction > 1)
+    throw InvalidArgument("[recycle] expected a fraction from 0 to 1, got {}", options.fraction);
+  if (options.begin < 0 || options.end < options.begin)
+    throw InvalidArgument("[recycle] expected steps from 0 on, the last no earlier than the first, got {} to {}",
+                          options.begin, options.end);
+  if (options.fraction > 0 && options.end == std::numeric_limits<std::int64_t>::max())
+    throw InvalidArgument("[recycle] a fraction falls to 0 until `end`: expected a last step, got none");
+  if (options.fraction == 0 && options.selection != RecycleSelection::lowest)
+    throw InvalidArgument("[recycle] a selection other than the lowest scores needs a fraction, got tau alone");
+  if (!(options.incoming_scale > 0))
+    throw InvalidArgument("[recycle] expected a scale of incoming weights above 0, got {}", options.incoming_scale);
+  if (options.first_layer < 0)
+    throw InvalidArgument("[recycle] expected a first layer of at least 0, got {}", options.first_layer);
+}
+
+Recycler::Recycler(std::vector<RecyclableLayer> layers, RecycleOptions options, UnitAdam* optimizer, std::uint64_t seed,
+                   std::vector<std::vector<RecyclableLayer>> copies)
+    : layers_(std::move(layers)), options_(options), optimizer_(optimizer), copies_(std::move(copies)), random_(seed) {
+  check(options_);
+  if (options_.paper_compatible) options_.optimizer = OptimizerReset::moments;
+  bool any = false;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const RecyclableLayer& layer = layers_[l];
+    check_layer(layer);
+    last_.push_back(torch::full({layer.neurons()}, std::numeric_limits<std::int64_t>::min() / 2,
+                                at::TensorOptions().dtype(at::kLong)));
+    if (static_cast<int>(l) < options_.first_layer) continue;
+    if (!layer.obstacle.empty() && !options_.skip_obstacles)
+      throw InvalidArgument("[recycle] layer \"{}\" cannot be recycled without changing what others compute: {}",
+                            layer.name, layer.obstacle);
+    any = any || layer.obstacle.empty();
+  }
+  if (!any) throw InvalidArgument("[recycle] the network has no layer that can be recycled");
+  for (const auto& copy : copies_) {
+    if (copy.size() != layers_.size())
+      throw InvalidArgument("[recycle] expected a copy of {} layers, got {}", layers_.size(), copy.size());
+    for (std::size_t l = 0; l < copy.size(); ++l)
+      if (copy[l].weight.sizes() != layers_[l].weight.sizes() || copy[l].outgoing.size() != layers_[l].outgoing.size())
+        throw InvalidArgument("[recycle] layer \"{}\" of a copy has other sizes", layers_[l].name);
+  }
+}
+
+bool Recycler::due(std::int64_t step) const {
+  return step > 0 && step % options_.period == 0 && step >= options_.begin && step < options_.end;
+}
+
+bool Recycler::recyclable(std::size_t layer) const {
+  return static_cast<int>(layer) >= options_.first_layer && layers_[layer].obstacle.empty();
+}
+
+/// Which neurons of a layer go.
+at::Tensor Recycler::select(const at::Tensor& scores, std::int64_t step) {
+  if (options_.fraction == 0) return scores.le(options_.tau);
+  const double part = options_.fraction * std::cos(std::numbers::pi / 2 * static_cast<double>(step) /
+                                                   static_cast<double>(std::max<std::int64_t>(1, options_.end)));
+  const std::int64_t n = scores.numel();
+  const std::int64_t k =
+      std::clamp<std::int64_t>(std::llround(static_cast<double>(n) * part), 1, n);  // one at least, as the paper's code
+  at::Tensor by = scores;
+  if (options_.selection == RecycleSelection::highest) by = -scores;
+  if (options_.selection == RecycleSelection::random) {
+    std::vector<std::int64_t> order(static_cast<std::size_t>(n));
+    for (std::int64_t i = 0; i < n; ++i) order[static_cast<std::size_t>(i)] = i;
+    for (std::int64_t i = n - 1; i > 0; --i)
+      std::swap(order[static_cast<std::size_t>(i)], order[random_.below(static_cast<std::uint64_t>(i) + 1)]);
+    by = scores.index_select(0, torch::tensor(order));
+  }
+  // All that are no higher than the k-th: equal scores may be more than k, again as the paper's code.
+  return by.le(std::get<0>(by.kthvalue(k)));
+}
+
+RecycleReport Recycler::measure(std::int64_t step, const std::vector<ProbeValues>& probe) {
+  const at::NoGradGuard no_gradient;
+  if (probe.size() != layers_.size())
+    throw InvalidArgument("[recycle] expected probe values of {} layers, got {}", layers_.size(), probe.size());
+  RecycleReport report{.step = step};
+  std::vector<at::Tensor> scores;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    RecycledLayer layer{.name = layers_[l].name, .scores = recycle_scores(options_.score, layers_[l], probe[l])};
+    layer.recycled = recyclable(l) ? select(layer.scores, step) : torch::zeros_like(layer.scores, at::kBool);
+    layer.count = layer.recycled.sum().item<std::int64_t>();
+    layer.again = layer.recycled.logical_and(last_[l].ge(step - 2 * options_.period)).sum().item<std::int64_t>();
+    report.recycled += layer.count;
+    report.again += layer.again;
+    scores.push_back(layer.scores);
+    report.layers.push_back(std::move(layer));
+  }
+  report.dormant = dormancy(scores, options_.tau).all;
+  return report;
+}
+
+at::Tensor Recycler::inputs_read(const OutgoingWeight& to, const at::Tensor& mask) const {
+  return options_.paper_compatible ? inputs_of_official(to, mask) : inputs_of(to, mask);
+}
+
+void Recycler::renew_incoming(const RecyclableLayer& layer, const at::Tensor& mask, const at::Tensor& fresh) const {
+  at::Tensor weight = layer.weight.detach();
+  weight.copy_(at::where(along(mask, weight, 0), fresh, weight));
+  if (layer.bias.defined()) layer.bias.detach().masked_fill_(mask, 0);
+  for (const NeuronNorm& norm : layer.norms) {
+    if (norm.weight.defined()) norm.weight.detach().masked_fill_(mask, 1);
+    if (norm.bias.defined()) norm.bias.detach().masked_fill_(mask, 0);
+    if (norm.running_mean.defined()) norm.running_mean.masked_fill_(mask, 0);
+    if (norm.running_var.defined()) norm.running_var.masked_fill_(mask, 1);
+  }
+}
+
+void Recycler::renew_outgoing(const OutgoingWeight& to, const at::Tensor& inputs, const at::Tensor& fresh) const {
+  at::Tensor weight = to.weight.detach();
+  const at::Tensor mask = along(inputs, weight, 1);
+  if (fresh.defined())
+    weight.copy_(at::where(mask, fresh, weight));
+  else
+    weight.masked_fill_(mask, 0);
+}
+
+/// What the neurons gave to each output on the average of the probe batch, to its bias.
+void Recycler::compensate(const RecyclableLayer& layer, const at::Tensor& mask, const at::Tensor& values) const {
+  for (const OutgoingWeight& to : layer.outgoing) {
+    if (!to.bias.defined()) continue;
+    if (to.pooled)
+      throw InvalidArgument(
+          "[recycle] layer \"{}\": what its neurons gave cannot be moved to the bias of \"{}\" through a pool",
+          layer.name, to.name);
+    // Means of the inputs: of each position behind a flatten, of the map in front of a convolution (exact where the
+    // convolution does not pad).
+    at::Tensor means;
+    if (to.per_neuron > 1) {
+      const at::Tensor mean = values.mean(0).view({layer.neurons(), to.per_neuron});
+      means = to.order == FlattenOrder::channel_major ? mean.reshape({-1}) : mean.t().reshape({-1});
+    } else {
+      means = values.dim() == 4 ? values.mean({0, 2, 3}) : values.mean(0);
+    }
+    at::Tensor inputs = torch::zeros({to.weight.size(1)});
+    inputs.narrow(0, to.first, means.size(0)).copy_(means);
+    inputs.masked_fill_(inputs_of(to, mask).logical_not(), 0);
+    const at::Tensor by_input = to.weight.dim() > 2 ? to.weight.detach().flatten(2).sum(2) : to.weight.detach();
+    to.bias.detach().add_(by_input.mv(inputs));
+  }
+}
+
+void Recycler::reset_optimizer(const std::vector<at::Tensor>& masks) {
+  if (optimizer_ == nullptr || options_.optimizer == OptimizerReset::none) return;
+  // A parameter that is one layer's incoming and another's outgoing weight is reset in both, at once.
+  std::map<std::string, UnitAdam::Part> parts;
+  const auto join = [](at::Tensor& to, const at::Tensor& mask) { to = to.defined() ? to.logical_or(mask) : mask; };
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    if (!masks[l].any().item<bool>()) continue;
+    const RecyclableLayer& layer = layers_[l];
+    join(parts[layer.weight_name].rows, masks[l]);
+    if (!options_.paper_compatible) {
+      if (layer.bias.defined()) join(parts[layer.bias_name].rows, masks[l]);
+      for (const NeuronNorm& norm : layer.norms) {
+        if (norm.weight.defined()) join(parts[norm.name + ".weight"].rows, masks[l]);
+        if (norm.bias.defined()) join(parts[norm.name + ".bias"].rows, masks[l]);
+      }
+    }
+    for (const OutgoingWeight& to : layer.outgoing) join(parts[to.name].columns, inputs_read(to, masks[l]));
+  }
+  for (auto& [name, part] : parts) {
+    part.name = name;
+    optimizer_->reset_moments(part);
+    if (options_.optimizer == OptimizerReset::moments_and_unit_step) optimizer_->reset_unit_steps(part);
+    if (options_.optimizer == OptimizerReset::moments_and_tensor_step) optimizer_->reset_tensor_step(name);
+  }
+}
+
+RecycleReport Recycler::recycle(std::int64_t step, const std::vector<ProbeValues>& probe) {
+  RecycleReport report = measure(step, probe);
+  const at::NoGradGuard no_gradient;
+  std::vector<at::Tensor> masks;
+  for (std::size_t l = 0; l < layers_.size(); ++l) masks.push_back(report.layers[l].recycled);
+  // Draws of LibTorch's initializers, from this recycler's own seed: other draws of the program stay what they are.
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  const at::Tensor kept_state = generator.get_state();
+  generator.set_current_seed(random_.below(std::uint64_t{1} << 62));
+  if (options_.compensate)
+    for (std::size_t l = 0; l < layers_.size(); ++l)
+      if (report.layers[l].count > 0) compensate(layers_[l], masks[l], probe[l].values);
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    if (report.layers[l].count == 0) continue;
+    const RecyclableLayer& layer = layers_[l];
+    at::Tensor fresh = torch::empty_like(layer.weight.detach());
+    layer.initialise(fresh);
+    if (options_.incoming == IncomingWeights::rescaled && report.layers[l].count < layer.neurons()) {
+      const at::Tensor norms = layer.weight.detach().flatten(1).norm(2, 1);
+      const at::Tensor others = norms.masked_select(masks[l].logical_not()).mean();
+      const at::Tensor own = fresh.flatten(1).norm(2, 1);
+      fresh.mul_(along(options_.incoming_scale * others / own, fresh, 0));
+    }
+    renew_incoming(layer, masks[l], fresh);
+    for (const auto& copy : copies_) renew_incoming(copy[l], masks[l], fresh);
+    last_[l].masked_fill_(masks[l], step);
+  }
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    if (report.layers[l].count == 0) continue;
+    for (std::size_t k = 0; k < layers_[l].outgoing.size(); ++k) {
+      const OutgoingWeight& to = layers_[l].outgoing[k];
+      at::Tensor fresh;
+      if (options_.outgoing == OutgoingWeights::redrawn) {
+        if (!to.initialise)
+          throw InvalidArgument("[recycle] \"{}\" has no initializer to redraw outgoing weights with", to.name);
+        fresh = torch::empty_like(to.weight.detach());
+        to.initialise(fresh);
+      }
+      const at::Tensor inputs = inputs_read(to, masks[l]);
+      renew_outgoing(to, inputs, fresh);
+      for (const auto& copy : copies_) renew_outgoing(copy[l].outgoing[k], inputs, fresh);
+    }
+  }
+  generator.set_state(kept_state);
+  reset_optimizer(masks);
+  return report;
+}
+
+}  // namespace torpor::lab

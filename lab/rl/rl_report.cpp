@@ -1,0 +1,153 @@
+#include "lab/rl/rl_report.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/error.h"
+#include "core/base/random.h"
+#include "core/report/html.h"
+#include "core/report/numbers.h"
+
+namespace torpor::lab {
+
+double interquartile_mean(std::vector<double> values) {
+  if (values.empty()) throw InvalidArgument("[rl] expected values for an interquartile mean, got none");
+  std::sort(values.begin(), values.end());
+  // Values at the cuts count in part.
+  const double n = static_cast<double>(values.size()), low = n / 4, high = n - low;
+  double sum = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double from = std::max(low, static_cast<double>(i)), to = std::min(high, static_cast<double>(i) + 1);
+    sum += std::max(0.0, to - from) * values[i];
+  }
+  return sum / (high - low);
+}
+
+Interval interquartile_mean_interval(const std::vector<double>& values, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<double> means;
+  std::vector<double> drawn(values.size());
+  for (int i = 0; i < 2000; ++i) {
+    for (double& v : drawn) v = values[random.below(values.size())];
+    means.push_back(interquartile_mean(drawn));
+  }
+  std::sort(means.begin(), means.end());
+  return {interquartile_mean(values), means[50], means[1949]};
+}
+
+namespace {
+
+constexpr std::size_t kEpisodes = 100;  // of a mean return
+
+LineSeries returns(const DqnRun& run, const std::string& name) {
+  LineSeries series{name, {}, true, {}};
+  const std::size_t step = std::max<std::size_t>(1, run.episodes.size() / 200);
+  double sum = 0;
+  for (std::size_t i = 0; i < run.episodes.size(); ++i) {
+    sum += run.episodes[i].reward;
+    if (i >= kEpisodes) sum -= run.episodes[i - kEpisodes].reward;
+    if (i % step == step - 1 || i + 1 == run.episodes.size())
+      series.points.push_back(
+          {static_cast<double>(run.episodes[i].step), sum / static_cast<double>(std::min(i + 1, kEpisodes))});
+  }
+  return series;
+}
+
+template <typename Value>
+LineSeries logged(const DqnRun& run, const std::string& name, Value value) {
+  LineSeries series{name, {}, true, {}};
+  for (const DormancyLog& log : run.log) series.points.push_back({static_cast<double>(log.update), value(log)});
+  return series;
+}
+
+Chart heat_map(const DqnRun& run) {
+  HeatMap map{{"update"}, {"layer"}, {"dormant", NumberStyle::share, false, 0.0}, run.layer_names, {}, {}, {}};
+  const std::size_t step = std::max<std::size_t>(1, run.log.size() / 40);
+  map.cells.resize(run.layer_names.size());
+  for (std::size_t i = 0; i < run.log.size(); i += step) {
+    map.columns.push_back(format_count(static_cast<double>(run.log[i].update)));
+    for (std::size_t l = 0; l < map.cells.size(); ++l) map.cells[l].push_back(run.log[i].layers[l]);
+  }
+  return {"Dormant neurons by layer", "Share of each layer's neurons that are never active on the probe.",
+          "Dormant neurons of each layer over the updates.", std::move(map)};
+}
+
+}  // namespace
+
+ReportPage page_of(const RlResult& result) {
+  ReportPage page;
+  page.kicker = "Torpor · rl";
+  page.title = result.environment;
+  page.subtitle = fmt::format("{}{}, {} steps, {} seed{}.", result.agent, result.options.recycle ? " with ReDo" : "",
+                              format_count(static_cast<double>(result.options.steps)), result.runs.size(),
+                              result.runs.size() == 1 ? "" : "s");
+  std::vector<double> lasts;
+  double dormant = 0, logs = 0, recycled = 0, again = 0, seconds = 0, updates = 0;
+  for (const DqnRun& run : result.runs) {
+    if (!run.episodes.empty()) lasts.push_back(run.last_return(kEpisodes));
+    if (!run.log.empty()) {
+      dormant += run.log.back().dormant;
+      ++logs;
+    }
+    for (const DormancyLog& log : run.log) {
+      recycled += static_cast<double>(log.recycled);
+      again += static_cast<double>(log.again);
+    }
+    seconds += run.seconds;
+    updates += static_cast<double>(run.updates);
+  }
+  page.headline = lasts.empty()
+                      ? std::string("No episode ended.")
+                      : fmt::format("Return of the last {} episodes **{}**; **{}** of the neurons dormant at the end.",
+                                    kEpisodes, format_number(interquartile_mean(lasts)),
+                                    logs > 0 ? format_share(dormant / logs) : std::string("unknown"));
+  page.tiles.push_back({"steps a second", format_count(static_cast<double>(result.options.steps) *
+                                                       static_cast<double>(result.runs.size()) / seconds)});
+  page.tiles.push_back({"updates", format_count(updates)});
+  if (result.options.recycle) {
+    page.tiles.push_back({"neurons recycled", format_count(recycled)});
+    page.tiles.push_back({"of those again", recycled > 0 ? format_share(again / recycled) : "–",
+                          "within two periods: much of it means that the optimizer is not reset as it should be"});
+  }
+  const auto chart = [&](const std::string& title, const std::string& caption, Axis x, Axis y, auto make) {
+    LineChart lines{std::move(x), std::move(y), {}, {}};
+    for (std::size_t i = 0; i < result.runs.size(); ++i)
+      lines.series.push_back(make(result.runs[i], fmt::format("seed {}", result.seeds[i])));
+    return Chart{title, caption, title + " of each seed.", std::move(lines)};
+  };
+  page.sections.push_back(
+      {"Learning",
+       {chart("Return", fmt::format("The mean of the last {} episodes.", kEpisodes), {"step", NumberStyle::count},
+              {"return"}, [](const DqnRun& run, const std::string& name) { return returns(run, name); })}});
+  const auto by_update = [&](const std::string& title, const std::string& caption, Axis y, auto value) {
+    return chart(title, caption, {"update", NumberStyle::count}, std::move(y),
+                 [value](const DqnRun& run, const std::string& name) { return logged(run, name, value); });
+  };
+  std::vector<Block> blocks = {
+      by_update("Dormant neurons", "Never active on the probe, before any recycling.",
+                {"dormant", NumberStyle::share, false, 0.0}, [](const DormancyLog& l) { return l.dormant; }),
+      by_update("Nearly dormant neurons", "A tenth of their layer's mean activity or less.",
+                {"dormant", NumberStyle::share, false, 0.0}, [](const DormancyLog& l) { return l.dormant_tenth; })};
+  ChartChoice choice{"Seed", {}};
+  for (std::size_t i = 0; i < result.runs.size(); ++i)
+    if (!result.runs[i].log.empty())
+      choice.options.emplace_back(fmt::format("{}", result.seeds[i]), heat_map(result.runs[i]));
+  if (!choice.options.empty()) blocks.emplace_back(std::move(choice));
+  blocks.emplace_back(by_update("Overlap", "Of the last layer's dormant neurons with those of the log before.",
+                                {"overlap", NumberStyle::share, false, 0.0, 1.0},
+                                [](const DormancyLog& l) { return l.overlap; }));
+  blocks.emplace_back(by_update("Effective rank", "Of the last hidden layer on the probe.", {"rank"},
+                                [](const DormancyLog& l) { return static_cast<double>(l.rank); }));
+  if (result.options.recycle)
+    blocks.emplace_back(by_update("Recycled neurons", "Since the log before.", {"neurons", NumberStyle::count},
+                                  [](const DormancyLog& l) { return static_cast<double>(l.recycled); }));
+  blocks.emplace_back(by_update("Value", "What the network expects at best, the mean over the probe.", {"value"},
+                                [](const DormancyLog& l) { return l.value; }));
+  blocks.emplace_back(by_update("Loss", "Huber loss, the mean since the log before.", {"loss"},
+                                [](const DormancyLog& l) { return l.loss; }));
+  page.sections.push_back({"Neurons", std::move(blocks)});
+  page.sections.push_back({"Make it again", {Code{"Command", result.command}}});
+  return page;
+}
+
+}  // namespace torpor::lab

@@ -1,0 +1,31 @@
+// A training run of an agent, made ready for readers.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/report/page.h"
+#include "lab/rl/dqn.h"
+
+namespace torpor::lab {
+
+struct RlResult {
+  std::string environment, agent;
+  DqnOptions options;        // of the first seed
+  std::vector<DqnRun> runs;  // one a seed
+  std::vector<std::uint64_t> seeds;
+  std::string command;
+};
+
+ReportPage page_of(const RlResult& result);
+
+/// Interquartile mean: of the middle half of the values. Throws InvalidArgument for none.
+double interquartile_mean(std::vector<double> values);
+
+struct Interval {
+  double value = 0, low = 0, high = 0;
+};
+/// The interquartile mean of one value a seed with its 95 % interval by the bootstrap, 2000 draws from `seed`.
+Interval interquartile_mean_interval(const std::vector<double>& values, std::uint64_t seed);
+
+}  // namespace torpor::lab
