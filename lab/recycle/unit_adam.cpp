@@ -10,9 +10,9 @@
 
 namespace torpor::lab {
 
-UnitAdam::UnitAdam(NamedTensors parameters, UnitAdamOptions options) : options_(options) {
+UnitAdam::UnitAdam(const NamedTensors& parameters, UnitAdamOptions options) : options_(options) {
   if (parameters.empty()) throw InvalidArgument("[UnitAdam] expected parameters, got none");
-  for (auto& [name, weight] : parameters) {
+  for (const auto& [name, weight] : parameters) {
     if (!weight.requires_grad()) throw InvalidArgument("[UnitAdam] parameter \"{}\" needs no gradient", name);
     if (weight.scalar_type() != at::kFloat || !weight.is_contiguous())
       throw InvalidArgument("[UnitAdam] parameter \"{}\": expected f32 numbers one after another", name);

@@ -25,7 +25,7 @@ class UnitAdam {
  public:
   /// Keeps references to the parameters. Throws InvalidArgument for none, for one that needs no gradient, or for two of
   /// a name.
-  explicit UnitAdam(NamedTensors parameters, UnitAdamOptions options = {});
+  explicit UnitAdam(const NamedTensors& parameters, UnitAdamOptions options = {});
 
   /// Parameters without a gradient stay as they are. Gradients are kept.
   void step(double learning_rate);

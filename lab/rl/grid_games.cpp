@@ -27,7 +27,7 @@ class Catch final : public Environment {
   void start() override {
     ball_x_ = static_cast<double>(below(kSide));
     ball_y_ = 0;
-    paddle_ = kSide / 2;
+    paddle_ = 5;
   }
   StepResult choose(std::int64_t action) override {
     StepResult result;
@@ -137,8 +137,10 @@ class BreakoutMini final : public Environment {
     set(0, kSide - 1, paddle_);
     set(1, y_, x_);
     set(2, last_y_, last_x_);
-    for (int i = 0; i < kRows * kSide; ++i)
-      if (bricks_[static_cast<std::size_t>(i)] != 0) set(3, kFirstRow + i / kSide, i % kSide);
+    for (std::int64_t row = 0; row < kRows; ++row)
+      for (std::int64_t x = 0; x < kSide; ++x)
+        if (bricks_[static_cast<std::size_t>(row * kSide + x)] != 0)
+          set(3, static_cast<double>(kFirstRow + row), static_cast<double>(x));
   }
   std::vector<double*> numbers() override {
     std::vector<double*> all = {&x_, &y_, &dx_, &dy_, &last_x_, &last_y_, &paddle_, &hit_};

@@ -119,8 +119,8 @@ ReportPage page_of(const RlResult& result) {
       {"Learning",
        {chart("Return", fmt::format("The mean of the last {} episodes.", kEpisodes), {"step", NumberStyle::count},
               {"return"}, [](const DqnRun& run, const std::string& name) { return returns(run, name); })}});
-  const auto by_update = [&](const std::string& title, const std::string& caption, Axis y, auto value) {
-    return chart(title, caption, {"update", NumberStyle::count}, std::move(y),
+  const auto by_update = [&](const std::string& title, const std::string& caption, const Axis& y, auto value) {
+    return chart(title, caption, {"update", NumberStyle::count}, y,
                  [value](const DqnRun& run, const std::string& name) { return logged(run, name, value); });
   };
   std::vector<Block> blocks = {

@@ -116,10 +116,12 @@ at::Tensor reshuffle_images(const ReshuffleOptions& options, std::uint64_t seed)
     for (int bump = 0; bump < 4; ++bump) {
       const double x = static_cast<double>(side) * random.uniform(), y = static_cast<double>(side) * random.uniform();
       const double width = 1 + 2 * random.uniform(), height = 0.3 + 0.7 * random.uniform();
-      for (std::int64_t i = 0; i < side * side; ++i) {
-        const double dx = static_cast<double>(i % side) - x, dy = static_cast<double>(i / side) - y;
-        image[static_cast<std::size_t>(i)] += height * std::exp(-(dx * dx + dy * dy) / (2 * width * width));
-      }
+      for (std::int64_t row = 0; row < side; ++row)
+        for (std::int64_t column = 0; column < side; ++column) {
+          const double dx = static_cast<double>(column) - x, dy = static_cast<double>(row) - y;
+          image[static_cast<std::size_t>(row * side + column)] +=
+              height * std::exp(-(dx * dx + dy * dy) / (2 * width * width));
+        }
     }
     for (std::size_t i = 0; i < image.size(); ++i) pixel[i] = static_cast<float>(std::min(1.0, image[i]));
   }

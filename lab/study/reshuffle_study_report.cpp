@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "core/report/html.h"
 #include "core/report/numbers.h"
 #include "lab/study/reshuffle_study.h"
