@@ -30,7 +30,7 @@ int rl(std::span<const std::string> arguments) {
   std::int64_t steps = 0, seeds = 1, period = 1000;
   double ratio = 0, tau = 0.1, learning_rate = 0, weight_decay = 0;
   bool recycle = false, double_q = false, dueling = false;
-  std::int64_t n_step = 1, layer_reset = 0, warm_up = 0;
+  std::int64_t n_step = 0, layer_reset = 0, warm_up = 0;
   CLI::App& app = verb.app();
   app.add_option("--env", name, fmt::format("The environment: {}", fmt::join(lab::environment_names(), ", ")))
       ->type_name("NAME")
@@ -40,7 +40,7 @@ int rl(std::span<const std::string> arguments) {
   add_integer_option(app, "--warm-up", warm_up, 1, 1'000'000'000'000, "Steps before the first update (as suits it)");
   add_integer_option(app, "--seeds", seeds, 1, 1000, "Runs: --seed, and those that follow (1)");
   add_number_option(app, "--replay-ratio", ratio, "Updates a step: 0.25, 0.5, 1, 2, … (as suits it)");
-  add_integer_option(app, "--n-step", n_step, 1, 1000, "Rewards before the bootstrap (1)");
+  add_integer_option(app, "--n-step", n_step, 1, 1000, "Rewards before the bootstrap (as suits it)");
   app.add_flag("--double", double_q, "Double Q-learning");
   app.add_flag("--dueling", dueling, "A value and advantages");
   add_number_option(app, "--learning-rate", learning_rate, "Of Adam (as suits it)");
@@ -85,7 +85,7 @@ int rl(std::span<const std::string> arguments) {
     options.train_every = ratio < 1 ? std::llround(1 / ratio) : 1;
     options.updates = ratio < 1 ? 1 : std::llround(ratio);
   }
-  options.n_step = n_step;
+  if (n_step > 0) options.n_step = n_step;
   options.double_q = options.double_q || double_q;
   options.dueling = dueling;
   options.weight_decay = weight_decay;

@@ -70,9 +70,10 @@ DqnOptions dqn_defaults(const EnvironmentSpec& environment) {
     o.epsilon_steps = 25'000;
     o.learning_rate = 2.5e-4;
   } else if (environment.name == "cartpole") {
-    o.steps = 60'000;
+    o.steps = 100'000;
     o.epsilon_steps = 5000;
-    o.learning_rate = 1e-3;
+    o.learning_rate = 3e-4;
+    o.n_step = 3;
     o.train_every = 1;
     o.target_every = 500;
     o.batch = 64;

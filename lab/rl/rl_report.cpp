@@ -107,7 +107,8 @@ ReportPage page_of(const RlResult& result) {
   if (result.options.recycle) {
     page.tiles.push_back({"neurons recycled", format_count(recycled)});
     page.tiles.push_back({"of those again", recycled > 0 ? format_share(again / recycled) : "–",
-                          "within two periods: much of it means that the optimizer is not reset as it should be"});
+                          "within two periods: many come back where the optimizer is not reset as it should be, or the "
+                          "period is too short to learn in"});
   }
   const auto chart = [&](const std::string& title, const std::string& caption, Axis x, Axis y, auto make) {
     LineChart lines{std::move(x), std::move(y), {}, {}};
