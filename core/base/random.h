@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <random>
+#include <vector>
 
 namespace torpor {
 
@@ -25,5 +26,8 @@ class Random {
   double spare_ = 0;
   bool has_spare_ = false;
 };
+
+/// The numbers 0 … n - 1 in random order.
+std::vector<std::int64_t> permutation(std::int64_t n, Random& random);
 
 }  // namespace torpor

@@ -1,7 +1,7 @@
 // Threads that stay. parallel_for splits work statically: the same thread count gives the same split, whatever the
 // timing. Between jobs the workers spin briefly, then sleep.
-// Workers are not pinned to processors: on two of a Xeon dense decoding was 0.98x, 1.06x and 0.98x as fast with each on its
-// own, and another program's load on a pinned worker's processor would hold up all.
+// Workers are not pinned to processors: on two of a Xeon dense decoding was 0.98x, 1.06x and 0.98x as fast with each on
+// its own, and another program's load on a pinned worker's processor would hold up all.
 #pragma once
 
 #include <functional>

@@ -24,6 +24,12 @@ void activate_projections(const ModelConfig& config, float* values, std::int64_t
   activate(config.activation, values, count);
 }
 
+/// values[index[k]] = packed[k] for n neurons of d_ff; the others become 0.
+void scatter(const std::int32_t* index, const float* packed, std::int64_t n, float* values, std::int64_t d_ff) {
+  std::fill_n(values, d_ff, 0.0F);
+  for (std::int64_t k = 0; k < n; ++k) values[index[k]] = packed[k];
+}
+
 void add_down_bias(const FfnWeights& ffn, std::int64_t tokens, float* out) {
   const auto width = std::ssize(ffn.down_bias);  // 0: none
   for (std::int64_t t = 0; t < tokens && width > 0; ++t) add(out + t * width, ffn.down_bias.data(), width);
@@ -153,9 +159,7 @@ std::int64_t SparseFfn::shifted_values(std::int64_t tokens, const Select& select
     const std::int64_t active = select(values);
     activate_projections(config, packed_.data(), active);
     if (tokens == 1) return active;
-    std::fill_n(values, d_ff, 0.0F);
-    for (std::int64_t k = 0; k < active; ++k)
-      values[index_[static_cast<std::size_t>(k)]] = packed_[static_cast<std::size_t>(k)];
+    scatter(index_.data(), packed_.data(), active, values, d_ff);
   }
   return 0;
 }
@@ -189,9 +193,7 @@ void SparseFfn::keep(std::size_t layer, std::int64_t tokens) {
       continue;
     }
     const std::int64_t kept = top_k(values, d_ff, largest->k, index_.data(), packed_.data());
-    std::fill_n(values, d_ff, 0.0F);
-    for (std::int64_t k = 0; k < kept; ++k)
-      values[index_[static_cast<std::size_t>(k)]] = packed_[static_cast<std::size_t>(k)];
+    scatter(index_.data(), packed_.data(), kept, values, d_ff);
   }
 }
 
@@ -311,10 +313,8 @@ void SparseFfn::scatter_lists(std::int64_t tokens, ThreadPool& pool) {
   const std::int64_t d_ff = model_->config().d_ff;
   pool.parallel_for(tokens, 1, [&](long begin, long end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
-      float* const values = values_.data() + t * d_ff;
-      std::fill_n(values, d_ff, 0.0F);
-      for (std::int64_t k = 0; k < listed_[static_cast<std::size_t>(t)]; ++k)
-        values[index_[static_cast<std::size_t>(t * d_ff + k)]] = packed_[static_cast<std::size_t>(t * d_ff + k)];
+      scatter(index_.data() + t * d_ff, packed_.data() + t * d_ff, listed_[static_cast<std::size_t>(t)],
+              values_.data() + t * d_ff, d_ff);
     }
   });
 }

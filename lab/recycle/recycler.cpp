@@ -75,13 +75,8 @@ at::Tensor Recycler::select(const at::Tensor& scores, std::int64_t step) {
       std::clamp<std::int64_t>(std::llround(static_cast<double>(n) * part), 1, n);  // one at least, as the paper's code
   at::Tensor by = scores;
   if (options_.selection == RecycleSelection::highest) by = -scores;
-  if (options_.selection == RecycleSelection::random) {
-    std::vector<std::int64_t> order(static_cast<std::size_t>(n));
-    for (std::int64_t i = 0; i < n; ++i) order[static_cast<std::size_t>(i)] = i;
-    for (std::int64_t i = n - 1; i > 0; --i)
-      std::swap(order[static_cast<std::size_t>(i)], order[random_.below(static_cast<std::uint64_t>(i) + 1)]);
-    by = scores.index_select(0, torch::tensor(order));
-  }
+  if (options_.selection == RecycleSelection::random)
+    by = scores.index_select(0, torch::tensor(permutation(n, random_)));
   // All that are no higher than the k-th: equal scores may be more than k, again as the paper's code.
   return by.le(std::get<0>(by.kthvalue(k)));
 }

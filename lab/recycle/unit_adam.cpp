@@ -169,6 +169,12 @@ void UnitAdam::reset_unit_steps(const Part& part) {
   if (any) p.latest = steps_;
 }
 
+void UnitAdam::restart(const std::string& name) {
+  const Part all{name, torch::ones({find(name).rows_since.size(0)}, at::kBool), {}};
+  reset_moments(all);
+  reset_unit_steps(all);
+}
+
 void UnitAdam::reset_tensor_step(const std::string& name) {
   find(name).tensor_since.fill_(steps_);
 }

@@ -43,6 +43,8 @@ class UnitAdam {
   void reset_moments(const Part& part);
   /// The count of the part starts again.
   void reset_unit_steps(const Part& part);
+  /// A parameter that was drawn anew as a whole: moments 0, all counts from the start.
+  void restart(const std::string& name);
   /// The count of the whole parameter starts again, its moments stay (as a published port does).
   void reset_tensor_step(const std::string& name);
 

@@ -258,15 +258,11 @@ class Trainer {
 
   void log(std::int64_t step) {
     const at::Tensor observations = shaped(replay_.sample_observations(options_.probe, random_));
-    const std::vector<ProbeValues> values = probe(*online_, observations);
-    double value = 0;
-    {
-      const at::NoGradGuard no_gradient;
-      value = std::get<0>(online_->forward(observations).max(1)).mean().item<double>();
-    }
-    std::vector<at::Tensor> scores;
+    const at::NoGradGuard no_gradient;
+    std::vector<at::Tensor> values, scores;
+    const at::Tensor outputs = online_->forward(observations, values);
     for (std::size_t l = 0; l < layers_.size(); ++l)
-      scores.push_back(recycle_scores(RecycleScore::activation, layers_[l], values[l]));
+      scores.push_back(recycle_scores(RecycleScore::activation, layers_[l], {values[l], {}}));
     const Dormancy none = dormancy(scores, 0);
     const at::Tensor now = scores.back().le(0);
     run_.log.push_back({.step = step,
@@ -275,11 +271,11 @@ class Trainer {
                         .dormant_tenth = dormancy(scores, 0.1).all,
                         .layers = none.layers,
                         .overlap = dormant_before_.defined() ? overlap_coefficient(now, dormant_before_) : 0,
-                        .rank = effective_rank(values.back().values.flatten(1)),
+                        .rank = effective_rank(values.back().flatten(1)),
                         .recycled = recycled_,
                         .again = again_,
                         .loss = loss_ / static_cast<double>(std::max<std::int64_t>(1, losses_)),
-                        .value = value});
+                        .value = std::get<0>(outputs.max(1)).mean().item<double>()});
     dormant_before_ = now;
     recycled_ = again_ = losses_ = 0;
     loss_ = 0;
@@ -305,12 +301,9 @@ class Trainer {
   void reset_last_layers() {
     online_->reset_layers(layers_.size() - 1);
     for (const auto& [name, weight] : online_->parameters_by_name()) {
-      if (name != layers_.back().weight_name && name != layers_.back().bias_name && !name.starts_with("output") &&
-          !name.starts_with("value"))
-        continue;
-      const UnitAdam::Part all{name, torch::ones({weight.size(0)}, at::kBool), {}};
-      optimizer_->reset_moments(all);
-      optimizer_->reset_unit_steps(all);
+      if (name == layers_.back().weight_name || name == layers_.back().bias_name || name.starts_with("output") ||
+          name.starts_with("value"))
+        optimizer_->restart(name);
     }
   }
 

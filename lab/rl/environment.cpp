@@ -5,6 +5,7 @@
 #include <random>
 #include <sstream>
 
+#include "core/base/edit_distance.h"
 #include "core/base/error.h"
 #include "lab/rl/environments.h"
 
@@ -117,22 +118,6 @@ constexpr Named kEnvironments[] = {{"catch", make_catch},
                                    {"pendulum", make_pendulum},
                                    {"breakout-mini", make_breakout_mini}};
 
-/// Insertions, deletions and replacements between two words.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row.back();
-}
-
 }  // namespace
 
 std::vector<std::string> environment_names() {
@@ -146,7 +131,7 @@ std::unique_ptr<Environment> make_environment(std::string_view name, std::uint64
     if (name == environment.name) return environment.make(seed);
   const std::vector<std::string> names = environment_names();
   const auto nearest = std::min_element(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
-    return distance(a, name) < distance(b, name);
+    return edit_distance(a, name) < edit_distance(b, name);
   });
   throw UsageError("expected an environment of {}, got \"{}\". Did you mean \"{}\"?", fmt::join(names, ", "), name,
                    *nearest);

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
-#include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
@@ -16,14 +15,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// Numbers 0 … n - 1 in random order.
-std::vector<std::int64_t> permutation(std::int64_t n, Random& random) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
-  std::iota(order.begin(), order.end(), 0);
-  for (auto i = static_cast<std::size_t>(n); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
-  return order;
 }
 
 RecycleOptions recycling(const std::function<void(RecycleOptions&)>& change = {}) {
@@ -256,11 +247,7 @@ ReshuffleRun train_arm(const ReshuffleArm& arm, std::uint64_t seed, const Reshuf
       if (arm.layer_reset_period > 0 && step % arm.layer_reset_period == 0) {
         network->reset_layers(layers.size() - 1);
         // New weights, new moments.
-        for (const std::string& name : {layers.back().weight_name, std::string("output.weight")}) {
-          const at::Tensor all = torch::ones({network->named_parameters()[name].size(0)}, at::kBool);
-          adam->reset_moments({name, all, {}});
-          adam->reset_unit_steps({name, all, {}});
-        }
+        for (const std::string& name : {layers.back().weight_name, std::string("output.weight")}) adam->restart(name);
       }
     }
     if ((epoch + 1) % options.epochs_per_task == 0) {
