@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "apps/options.h"
 #include "apps/result.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/report/csv.h"
@@ -15,128 +17,184 @@
 #include "core/report/numbers.h"
 #include "core/report/page.h"
 #include "lab/rl/rl_report.h"
+#include "lab/rl/training.h"
+#include "lab/train/tensorboard.h"
 
 namespace torpor::apps {
+namespace {
 
-int rl(std::span<const std::string> arguments) {
-  VerbOptions verb(
-      "rl",
-      "Train an agent by deep Q-learning, and see which of its neurons die; --recycle gives those a new life "
-      "(ReDo). Return, dormant neurons by layer, overlap, effective rank and what was recycled go into a report.",
-      "--env NAME [options]",
-      {"torpor rl --env breakout-mini --recycle", "torpor rl --env cartpole --seeds 3",
-       "torpor rl --env permuted-catch --replay-ratio 2 --recycle --tau 0.025 --period 500"});
-  std::string name, agent = "dqn", score = "activation", reset = "unit";
-  std::int64_t steps = 0, seeds = 1, period = 1000;
-  double ratio = 0, tau = 0.1, learning_rate = 0, weight_decay = 0;
-  bool recycle = false, double_q = false, dueling = false;
-  std::int64_t n_step = 0, layer_reset = 0, warm_up = 0;
-  CLI::App& app = verb.app();
-  app.add_option("--env", name, fmt::format("The environment: {}", fmt::join(lab::environment_names(), ", ")))
-      ->type_name("NAME")
-      ->required();
-  app.add_option("--agent", agent, "dqn")->check(CLI::IsMember({"dqn"}).description(""))->capture_default_str();
-  add_integer_option(app, "--steps", steps, 1, 1'000'000'000'000, "Of the environment (as suits it)");
-  add_integer_option(app, "--warm-up", warm_up, 1, 1'000'000'000'000, "Steps before the first update (as suits it)");
-  add_integer_option(app, "--seeds", seeds, 1, 1000, "Runs: --seed, and those that follow (1)");
-  add_number_option(app, "--replay-ratio", ratio, "Updates a step: 0.25, 0.5, 1, 2, … (as suits it)");
-  add_integer_option(app, "--n-step", n_step, 1, 1000, "Rewards before the bootstrap (as suits it)");
-  app.add_flag("--double", double_q, "Double Q-learning");
-  app.add_flag("--dueling", dueling, "A value and advantages");
-  add_number_option(app, "--learning-rate", learning_rate, "Of Adam (as suits it)");
-  add_number_option(app, "--weight-decay", weight_decay, "L2, added to the gradient (0)");
-  add_integer_option(app, "--layer-reset", layer_reset, 1, 1'000'000'000,
+namespace fs = std::filesystem;
+
+struct Words {
+  std::string environment, agent, network, score = "activation", reset = "unit", only = "both";
+  fs::path replay;
+  std::int64_t steps = 0, seeds = 1, period = 1000, n_step = 0, layer_reset = 0, warm_up = 0, environments = 0,
+               film = 500, first_layer = 0;
+  double ratio = 0, tau = 0.1, learning_rate = 0, weight_decay = 0, width = 1, sticky = 0, prioritised = 0,
+         continual = 0, checkpoint_every = 60, epsilon = -1;
+  bool recycle = false, double_q = false, dueling = false, resume = false, check = false, compensate = false,
+       prune = false, paper = false, target = false;
+};
+
+void add_options(CLI::App& app, Words& w) {
+  app.add_option("--env", w.environment, fmt::format("The environment: {}", lab::environment_help()))
+      ->type_name("NAME");
+  app.add_option("--agent", w.agent, "dqn, drq or sac (dqn; sac where actions are continuous)")
+      ->check(CLI::IsMember(lab::agent_names()).description(""));
+  add_integer_option(app, "--steps", w.steps, 1, 1'000'000'000'000, "Of the environment (as suits it)");
+  add_integer_option(app, "--envs", w.environments, 1, 1024, "Environments side by side, on --threads threads (1)");
+  add_integer_option(app, "--warm-up", w.warm_up, 1, 1'000'000'000'000, "Steps before the first update (as suits it)");
+  add_integer_option(app, "--seeds", w.seeds, 1, 1000, "Runs: --seed, and those that follow (1)");
+  add_number_option(app, "--replay-ratio", w.ratio, "Updates a step: 0.25, 0.5, 1, 2, … (as suits it)");
+  add_integer_option(app, "--n-step", w.n_step, 1, 1000, "Rewards before the bootstrap (as suits it)");
+  app.add_option("--network", w.network, "small, nature or impala (as suits the environment)")
+      ->check(CLI::IsMember(lab::network_names()).description(""));
+  add_number_option(app, "--width", w.width, "Times the network's usual neurons (1)");
+  app.add_flag("--double", w.double_q, "Double Q-learning");
+  app.add_flag("--dueling", w.dueling, "A value and advantages");
+  add_number_option(app, "--prioritised", w.prioritised, "Draw by errors to this power: 0.6 is usual (0: uniformly)");
+  add_number_option(app, "--sticky", w.sticky, "Probability that a step repeats the action before (0)");
+  add_number_option(app, "--epsilon", w.epsilon, "Random actions of dqn and drq in the end (as suits the environment)");
+  add_number_option(app, "--learning-rate", w.learning_rate, "Of Adam (as suits it)");
+  add_number_option(app, "--weight-decay", w.weight_decay, "L2, added to the gradient (0)");
+  add_integer_option(app, "--layer-reset", w.layer_reset, 1, 1'000'000'000,
                      "Draw the last hidden layer and the outputs anew each so many updates");
+  add_integer_option(app, "--film", w.film, 0, 100'000,
+                     "Steps of an episode of the first seed's agent to film at the end; 0: none (500)");
+  add_number_option(app, "--checkpoint-every", w.checkpoint_every, "Seconds between checkpoints (60)");
+  app.add_flag("--resume", w.resume, "Go on from the checkpoints in -o; with more --steps also beyond the end");
+  app.add_option("--replay", w.replay, "Draw the report of a finished run in this folder again, and train nothing")
+      ->type_name("DIR");
   const std::string group = "Recycling";
-  CLI::Option* flag = app.add_flag("--recycle", recycle, "Recycle dormant neurons");
-  flag->group(group);
-  add_number_option(app, "--tau", tau, "Scores of at most this are dormant; the layer's mean is 1 (0.1)")
-      ->group(group)
-      ->needs(flag);
-  add_integer_option(app, "--period", period, 1, 1'000'000'000, "Updates between recyclings (1000)")
-      ->group(group)
-      ->needs(flag);
-  app.add_option("--score", score, fmt::format("{}", fmt::join(lab::recycle_score_names(), ", ")))
-      ->group(group)
-      ->needs(flag)
-      ->check(CLI::IsMember(lab::recycle_score_names()).description(""))
-      ->capture_default_str();
-  app.add_option("--optimizer-reset", reset,
-                 "Of recycled neurons: unit (moments and counts), tensor, moments (as published), none")
-      ->group(group)
-      ->needs(flag)
-      ->check(CLI::IsMember({"unit", "tensor", "moments", "none"}).description(""))
-      ->capture_default_str();
-  if (!verb.parse(arguments)) return 0;
-  CommonOptions& common = verb.common();
-  lab::EnvironmentSpec spec = lab::make_environment(name, 1)->spec();
-  if (spec.actions == 0)
-    throw UsageError("torpor rl: {} has continuous actions, and dqn chooses among some: expected another environment",
-                     name);
-  lab::DqnOptions options = lab::dqn_defaults(spec);
-  if (steps > 0) options.steps = steps;
-  if (warm_up > 0) options.warm_up = warm_up;
-  if (learning_rate != 0) options.learning_rate = learning_rate;
-  if (ratio != 0) {
-    if (!(ratio > 0) || ratio > 64 ||
-        (ratio < 1 ? std::abs(1 / ratio - std::round(1 / ratio)) : std::abs(ratio - std::round(ratio))) > 1e-6)
+  CLI::Option* flag = app.add_flag("--recycle", w.recycle, "Recycle dormant neurons")->group(group);
+  const auto of_recycling = [&](CLI::Option* option) { option->group(group)->needs(flag); };
+  of_recycling(
+      add_number_option(app, "--tau", w.tau, "Scores of at most this are dormant; the layer's mean is 1 (0.1)"));
+  of_recycling(add_integer_option(app, "--period", w.period, 1, 1'000'000'000, "Updates between recyclings (1000)"));
+  CLI::Option* const score =
+      app.add_option("--score", w.score, fmt::format("{}", fmt::join(lab::recycle_score_names(), ", ")))
+          ->check(CLI::IsMember(lab::recycle_score_names()).description(""))
+          ->capture_default_str();
+  of_recycling(score);
+  CLI::Option* const reset =
+      app.add_option("--optimizer-reset", w.reset,
+                     "Of recycled neurons: unit (moments and counts), tensor, moments (as published), none")
+          ->check(CLI::IsMember({"unit", "tensor", "moments", "none"}).description(""))
+          ->capture_default_str();
+  of_recycling(reset);
+  CLI::Option* const only = app.add_option("--recycle-only", w.only, "Of sac's networks: actor, critic or both")
+                                ->check(CLI::IsMember({"actor", "critic", "both"}).description(""))
+                                ->capture_default_str();
+  of_recycling(only);
+  of_recycling(app.add_flag("--recycle-target", w.target, "Targets get the same new weights at once"));
+  of_recycling(add_integer_option(app, "--first-layer", w.first_layer, 0, 1000, "Leave layers before it alone (0)"));
+  of_recycling(app.add_flag("--compensate", w.compensate, "Add to the next biases what neurons gave on the average"));
+  of_recycling(app.add_flag("--prune", w.prune, "Silence dormant neurons for ever in place of a new life"));
+  of_recycling(app.add_flag("--paper-compatible", w.paper, "As the published code, errors included"));
+  of_recycling(
+      app.add_flag("--check-recycling", w.check, "Stop where recycling changed more than what the neurons gave"));
+  of_recycling(add_number_option(app, "--continual-backprop", w.continual,
+                                 "Replace this share of mature neurons each update, those of least use first, in place "
+                                 "of all dormant ones each --period (1e-4 is usual)"));
+}
+
+lab::RlOptions options_of(const Words& w, const lab::EnvironmentSpec& spec) {
+  lab::RlOptions options = lab::rl_defaults(!w.agent.empty() ? w.agent : spec.actions > 0 ? "dqn" : "sac", spec);
+  if (w.steps > 0) options.steps = w.steps;
+  if (w.warm_up > 0) options.warm_up = w.warm_up;
+  if (w.environments > 0) options.environments = w.environments;
+  if (w.learning_rate != 0) options.learning_rate = w.learning_rate;
+  if (w.epsilon != -1) options.epsilon_last = w.epsilon;
+  if (w.ratio != 0) {
+    if (!(w.ratio > 0) || w.ratio > 64 ||
+        (w.ratio < 1 ? std::abs(1 / w.ratio - std::round(1 / w.ratio)) : std::abs(w.ratio - std::round(w.ratio))) >
+            1e-6)
       throw UsageError("torpor rl: expected a replay ratio that is a whole number or one over a whole number, got {}",
-                       ratio);
-    options.train_every = ratio < 1 ? std::llround(1 / ratio) : 1;
-    options.updates = ratio < 1 ? 1 : std::llround(ratio);
+                       w.ratio);
+    options.train_every = w.ratio < 1 ? std::llround(1 / w.ratio) : 1;
+    options.updates = w.ratio < 1 ? 1 : std::llround(w.ratio);
   }
-  if (n_step > 0) options.n_step = n_step;
-  options.double_q = options.double_q || double_q;
-  options.dueling = dueling;
-  options.weight_decay = weight_decay;
-  options.layer_reset_every = layer_reset;
+  if (w.n_step > 0) options.n_step = w.n_step;
+  if (!w.network.empty()) options.network = lab::network_of(w.network);
+  if (w.width != 1) options.width *= w.width;
+  options.double_q = options.double_q || w.double_q;
+  options.dueling = options.dueling || w.dueling;
+  options.priority_exponent = w.prioritised;
+  options.sticky = w.sticky;
+  options.weight_decay = w.weight_decay;
+  options.layer_reset_every = w.layer_reset;
   options.log_every = std::max<std::int64_t>(
       1, std::min<std::int64_t>(2000, options.steps / options.train_every * options.updates / 50));
-  if (recycle) {
-    options.recycle = lab::RecycleOptions{.score = lab::recycle_score_of(score), .tau = tau, .period = period};
-    options.recycle->optimizer = reset == "unit"      ? lab::OptimizerReset::moments_and_unit_step
-                                 : reset == "tensor"  ? lab::OptimizerReset::moments_and_tensor_step
-                                 : reset == "moments" ? lab::OptimizerReset::moments
-                                                      : lab::OptimizerReset::none;
-    // Logs fall just before a recycling: behind one nothing is dormant.
-    options.log_every = std::max<std::int64_t>(1, options.log_every / period) * period;
-  }
-  try {
-    lab::check(options);
-  } catch (const InvalidArgument& error) {
-    throw UsageError("torpor rl: {}", error.what());
-  }
-  if (common.output.empty()) common.output = "rl-" + name;
-  at::set_num_threads(std::max(1, common.threads));  // networks this small are slower on several
-
-  Result result("rl", arguments, common);
-  lab::RlResult out{
-      .environment = name, .agent = "DQN", .options = options, .runs = {}, .seeds = {}, .command = "torpor rl"};
-  for (const std::string& word : arguments) out.command += " " + shell_word(word);
-  {
-    Progress progress("training", options.steps * seeds, "steps", !common.quiet && !common.json);
-    for (std::int64_t i = 0; i < seeds; ++i) {
-      options.seed = common.seed + static_cast<std::uint64_t>(i);
-      const auto environment = lab::make_environment(name, options.seed);
-      out.runs.push_back(lab::train_dqn(*environment, options, [&](std::int64_t step, const lab::DqnRun& run) {
-        std::string text = fmt::format("return {:.2f}", run.last_return(100));
-        if (!run.log.empty()) {
-          text += fmt::format(", {:.1f} % dormant", 100 * run.log.back().dormant);
-          if (options.recycle) text += fmt::format(", {} recycled", run.log.back().recycled);
-        }
-        progress.update(options.steps * i + step, text);
-      }));
-      out.seeds.push_back(options.seed);
+  if (w.recycle) {
+    options.recycle = lab::RecycleOptions{.score = lab::recycle_score_of(w.score), .tau = w.tau, .period = w.period};
+    options.recycle->optimizer = w.reset == "unit"      ? lab::OptimizerReset::moments_and_unit_step
+                                 : w.reset == "tensor"  ? lab::OptimizerReset::moments_and_tensor_step
+                                 : w.reset == "moments" ? lab::OptimizerReset::moments
+                                                        : lab::OptimizerReset::none;
+    options.recycle->first_layer = static_cast<int>(w.first_layer);
+    options.recycle->compensate = w.compensate;
+    options.recycle->prune = w.prune;
+    options.recycle->paper_compatible = w.paper;
+    options.recycle->skip_obstacles = options.network == lab::NetworkKind::impala;
+    options.recycle_actor = w.only != "critic";
+    options.recycle_critic = w.only != "actor";
+    options.recycle_target = w.target;
+    options.check_recycling = w.check;
+    if (w.continual != 0) {
+      options.continual = lab::ContinualBackpropOptions{.replacement_rate = w.continual};
+      options.recycle->compensate = true;
     }
+    // Logs fall just before a recycling: behind one nothing is dormant.
+    if (!options.continual) options.log_every = std::max<std::int64_t>(1, options.log_every / w.period) * w.period;
   }
+  lab::check(options, spec);
+  return options;
+}
+
+/// The logs of a run that came since the last call.
+void write_events(lab::EventFile& events, const lab::RlRun& run, std::size_t& logs, std::size_t& episodes) {
+  for (; logs < run.log.size(); ++logs) {
+    const lab::DormancyLog& l = run.log[logs];
+    std::vector<std::string> tags;
+    for (const std::string& layer : run.layer_names) tags.push_back("dormant/" + layer);
+    std::vector<lab::Scalar> scalars = {{"dormant/all", l.dormant},
+                                        {"dormant/tenth", l.dormant_tenth},
+                                        {"neurons/overlap", l.overlap},
+                                        {"neurons/rank", static_cast<double>(l.rank)},
+                                        {"neurons/recycled", static_cast<double>(l.recycled)},
+                                        {"train/loss", l.loss},
+                                        {"train/value", l.value}};
+    for (std::size_t i = 0; i < tags.size(); ++i) scalars.emplace_back(tags[i], l.layers[i]);
+    events.add(l.step, scalars);
+  }
+  for (; episodes < run.episodes.size(); ++episodes) {
+    const lab::Episode& e = run.episodes[episodes];
+    const lab::Scalar scalars[] = {{"episode/return", e.reward}, {"episode/length", static_cast<double>(e.length)}};
+    events.add(e.step, scalars);
+  }
+}
+
+lab::RlResult result_of(const Json& json, const fs::path& path) {
+  try {
+    if (json.at("schema") != "torpor.rl/2")
+      throw BadInput("{}: expected \"schema\" \"torpor.rl/2\", found {}", path.string(), json.at("schema").dump());
+    lab::RlResult out{.environment = json.at("environment").get<std::string>(),
+                      .options = json.at("options"),
+                      .runs = {},
+                      .command = json.at("command").get<std::string>()};
+    for (const Json& run : json.at("runs")) out.runs.push_back(lab::rl_run_of(run));
+    return out;
+  } catch (const Json::exception& error) {
+    throw BadInput("{}: expected what torpor rl writes, found other JSON: {}", path.string(), error.what());
+  }
+}
+
+void add_tables(Result& result, const std::vector<lab::RlRun>& runs) {
   CsvWriter episodes({"seed", "step", "return", "length"});
   CsvWriter log(
       {"seed", "step", "update", "layer", "dormant", "dormant_tenth_all", "rank", "recycled", "again", "loss"});
-  Json runs = Json::array();
-  std::vector<double> lasts;
-  for (std::size_t i = 0; i < out.runs.size(); ++i) {
-    const lab::DqnRun& run = out.runs[i];
-    const auto seed = static_cast<std::int64_t>(out.seeds[i]);
+  for (const lab::RlRun& run : runs) {
+    const auto seed = static_cast<std::int64_t>(run.seed);
     for (const lab::Episode& e : run.episodes)
       episodes.integer(seed).integer(e.step).number(e.reward).integer(e.length).end_row();
     for (const lab::DormancyLog& l : run.log)
@@ -152,32 +210,126 @@ int rl(std::span<const std::string> arguments) {
             .integer(l.again)
             .number(l.loss)
             .end_row();
-    Json json = to_json(run);
-    json["seed"] = seed;
-    runs.push_back(std::move(json));
-    if (!run.episodes.empty()) lasts.push_back(run.last_return(100));
   }
-  Json json = {{"schema", "torpor.rl/1"},         {"environment", name}, {"agent", agent},
-               {"options", to_json(out.options)}, {"return", nullptr},   {"dormant", nullptr}};
+  result.add_file("episodes", "episodes.csv", episodes.str());
+  result.add_file("log", "log.csv", log.str());
+}
+
+Json json_of(const lab::RlResult& out) {
+  Json json = {{"schema", "torpor.rl/2"}, {"environment", out.environment}, {"agent", out.options.at("agent")},
+               {"command", out.command},  {"options", out.options},         {"return", nullptr},
+               {"dormant", nullptr},      {"runs", Json::array()}};
+  std::vector<double> lasts;
+  double dormant = 0;
+  for (const lab::RlRun& run : out.runs) {
+    if (!run.episodes.empty()) lasts.push_back(run.last_return(100));
+    if (!run.log.empty()) dormant += run.log.back().dormant / static_cast<double>(out.runs.size());
+    json["runs"].push_back(to_json(run));
+  }
   if (!lasts.empty()) {
     const lab::Interval interval = lab::interquartile_mean_interval(lasts, 1);
     json["return"] = {{"iqm", interval.value}, {"low", interval.low}, {"high", interval.high}};
   }
-  double dormant = 0;
-  for (const lab::DqnRun& run : out.runs)
-    if (!run.log.empty()) dormant += run.log.back().dormant / static_cast<double>(out.runs.size());
   json["dormant"] = dormant;
-  json["runs"] = std::move(runs);
-  result.add_file("episodes", "episodes.csv", episodes.str());
-  result.add_file("log", "log.csv", log.str());
+  return json;
+}
+
+}  // namespace
+
+int rl(std::span<const std::string> arguments) {
+  VerbOptions verb("rl",
+                   "Train an agent, and see which of its neurons die; --recycle gives those a new life (ReDo). Return, "
+                   "dormant neurons by layer, overlap, effective rank and what was recycled go into a report.",
+                   "--env NAME [options]",
+                   {"torpor rl --env breakout-mini --recycle", "torpor rl --env cartpole --seeds 3",
+                    "torpor rl --env pendulum --agent sac",
+                    "torpor rl --env permuted-catch --replay-ratio 2 --recycle --tau 0.025 --period 500",
+                    "torpor rl --replay rl-breakout-mini"});
+  Words words;
+  add_options(verb.app(), words);
+  if (!verb.parse(arguments)) return 0;
+  CommonOptions& common = verb.common();
+  lab::RlResult out;
+  if (!words.replay.empty()) {
+    if (!words.environment.empty()) throw UsageError("torpor rl: --replay draws a finished run: expected no --env");
+    const fs::path path = words.replay / "rl.json";
+    out = result_of(read_json(path), path);
+    if (common.output.empty()) common.output = words.replay;
+  } else {
+    if (words.environment.empty()) throw UsageError("torpor rl: expected --env NAME: {}", lab::environment_help());
+    if (common.output.empty()) {
+      std::string name = words.environment;
+      std::replace_if(
+          name.begin(), name.end(), [](char c) { return c == '/' || c == ':'; }, '-');
+      common.output = "rl-" + name;
+    }
+  }
+  Result result("rl", arguments, common);
+  std::vector<ManifestOutput> others;
+  if (words.replay.empty()) {
+    const lab::EnvironmentSpec spec = lab::make_environment(words.environment, 1)->spec();
+    lab::RlOptions options;
+    try {
+      options = options_of(words, spec);
+    } catch (const InvalidArgument& error) {
+      throw UsageError("torpor rl: {}", error.what());
+    }
+    // Networks this small are slower on several threads.
+    at::set_num_threads(options.network == lab::NetworkKind::small ? 1 : std::max(1, common.threads));
+    out.environment = words.environment;
+    out.command = "torpor rl";
+    for (const std::string& word : arguments) out.command += " " + shell_word(word);
+    options.seed = common.seed;
+    out.options = to_json(options);
+    Progress progress("training", options.steps * words.seeds, "steps", !common.quiet && !common.json);
+    for (std::int64_t i = 0; i < words.seeds; ++i) {
+      options.seed = common.seed + static_cast<std::uint64_t>(i);
+      const auto environments = lab::make_environments(words.environment, options, std::max(1, common.threads));
+      lab::RlTraining training(*environments, options);
+      const fs::path checkpoint = result.folder() / fmt::format("checkpoint-{}.safetensors", options.seed);
+      std::size_t logs = 0, episodes = 0;
+      if (words.resume && fs::exists(checkpoint)) {
+        training.resume(checkpoint);
+        logs = training.result().log.size();
+        episodes = training.result().episodes.size();
+      }
+      training.checkpoint_to(checkpoint, words.checkpoint_every);
+      others.push_back({"checkpoint", checkpoint.filename()});
+      const fs::path folder = result.folder() / fmt::format("seed-{}", options.seed);
+      fs::create_directories(folder);
+      const bool goes_on = !training.result().episodes.empty();
+      lab::EventFile events(folder, goes_on ? training.result().episodes.back().step : 0);
+      out.runs.push_back(training.run([&](std::int64_t step, const lab::RlRun& run) {
+        std::string text = fmt::format("return {:.2f}", run.last_return(100));
+        if (!run.log.empty()) {
+          text += fmt::format(", {:.1f} % dormant", 100 * run.log.back().dormant);
+          if (options.recycle) text += fmt::format(", {} recycled", run.log.back().recycled);
+        }
+        progress.update(options.steps * i + std::min(step, options.steps), text);
+        write_events(events, run, logs, episodes);
+      }));
+      write_events(events, training.result(), logs, episodes);
+      events.flush();
+      if (i > 0 || words.film == 0) continue;
+      const auto environment = lab::make_environment(words.environment, options.seed + 1'000'000);
+      const lab::Played played = lab::play_episode(training.agent(), *environment, words.film);
+      if (played.pictures.empty()) continue;
+      lab::write_gif(result.folder() / "episode.gif", played.pictures, 60);
+      others.push_back({"film", "episode.gif"});
+    }
+  }
+  add_tables(result, out.runs);
+  const Json json = json_of(out);
   result.add_file("report", "report.html", render_page(lab::page_of(out)));
   if (!common.json) {
-    if (!lasts.empty())
-      print(fmt::format("return of the last 100 episodes  {}\n", format_number(lab::interquartile_mean(lasts))));
-    print(fmt::format("dormant neurons at the end       {}\n", format_share(dormant)));
+    if (json["return"].is_object())
+      print(fmt::format("return of the last 100 episodes  {}\n", format_number(json["return"]["iqm"].get<double>())));
+    print(fmt::format("dormant neurons at the end       {}\n", format_share(json["dormant"].get<double>())));
     print(fmt::format("\nreport  {}\n", (result.folder() / "report.html").string()));
+    if (!others.empty() && others.back().role == "film")
+      print(fmt::format("film    {}\n", (result.folder() / "episode.gif").string()));
   }
-  result.finish(json, at::get_num_threads());
+  result.finish(json, at::get_num_threads(), others);
   return 0;
 }
 

@@ -1,8 +1,10 @@
 #include "core/base/random.h"
 
+#include <bit>
 #include <cmath>
 #include <numbers>
 #include <numeric>
+#include <sstream>
 #include <utility>
 
 #include "core/base/error.h"
@@ -34,6 +36,22 @@ double Random::normal() {
   spare_ = radius * std::sin(angle);
   has_spare_ = true;
   return radius * std::cos(angle);
+}
+
+std::string Random::state() const {
+  std::ostringstream text;
+  text << engine_ << ' ' << has_spare_ << ' ' << std::bit_cast<std::uint64_t>(spare_);
+  return text.str();
+}
+
+void Random::set_state(const std::string& state) {
+  std::istringstream text(state);
+  Random read(0);
+  std::uint64_t spare = 0;
+  text >> read.engine_ >> read.has_spare_ >> spare;
+  if (!text) throw InvalidArgument("[Random] expected the state of a generator, got other text");
+  read.spare_ = std::bit_cast<double>(spare);
+  *this = read;
 }
 
 std::vector<std::int64_t> permutation(std::int64_t n, Random& random) {

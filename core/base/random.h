@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <random>
+#include <string>
 #include <vector>
 
 namespace torpor {
@@ -20,6 +21,11 @@ class Random {
   std::uint64_t below(std::uint64_t n);
   /// Standard normal (Box-Muller, both halves used).
   double normal();
+
+  /// All that decides what follows, as text.
+  std::string state() const;
+  /// Throws InvalidArgument for text that state() did not make.
+  void set_state(const std::string& state);
 
  private:
   std::mt19937_64 engine_;

@@ -27,18 +27,6 @@ at::Tensor incoming_size(const RecyclableLayer& layer) {
   return layer.weight.detach().abs().flatten(1).sum(1);
 }
 
-at::Tensor outgoing_size(const RecyclableLayer& layer) {
-  const std::int64_t neurons = layer.neurons();
-  at::Tensor sum = torch::zeros({neurons});
-  for (const OutgoingWeight& to : layer.outgoing) {
-    const at::Tensor inputs =
-        to.weight.detach().abs().transpose(0, 1).flatten(1).sum(1).narrow(0, to.first, neurons * to.per_neuron);
-    sum += to.order == FlattenOrder::channel_major ? inputs.view({neurons, to.per_neuron}).sum(1)
-                                                   : inputs.view({to.per_neuron, neurons}).sum(0);
-  }
-  return sum;
-}
-
 }  // namespace
 
 std::string_view name_of(RecycleScore score) {
@@ -91,6 +79,18 @@ at::Tensor recycle_scores(RecycleScore score, const RecyclableLayer& layer, cons
       break;
   }
   return sizes / (sizes.mean() + 1e-9);
+}
+
+at::Tensor outgoing_size(const RecyclableLayer& layer) {
+  const std::int64_t neurons = layer.neurons();
+  at::Tensor sum = torch::zeros({neurons});
+  for (const OutgoingWeight& to : layer.outgoing) {
+    const at::Tensor inputs =
+        to.weight.detach().abs().transpose(0, 1).flatten(1).sum(1).narrow(0, to.first, neurons * to.per_neuron);
+    sum += to.order == FlattenOrder::channel_major ? inputs.view({neurons, to.per_neuron}).sum(1)
+                                                   : inputs.view({to.per_neuron, neurons}).sum(0);
+  }
+  return sum;
 }
 
 Dormancy dormancy(const std::vector<at::Tensor>& scores, double tau) {

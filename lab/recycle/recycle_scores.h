@@ -39,6 +39,9 @@ struct ProbeValues {
 /// InvalidArgument for values of another size or a missing gradient.
 at::Tensor recycle_scores(RecycleScore score, const RecyclableLayer& layer, const ProbeValues& probe);
 
+/// [neurons]: the sum of |w| over all weights that read each.
+at::Tensor outgoing_size(const RecyclableLayer& layer);
+
 /// Share of neurons with a score of at most tau, pooled over layers; and the layers' own.
 struct Dormancy {
   double all = 0;

@@ -41,6 +41,7 @@ Recycler::Recycler(std::vector<RecyclableLayer> layers, RecycleOptions options, 
     check_layer(layer);
     last_.push_back(torch::full({layer.neurons()}, std::numeric_limits<std::int64_t>::min() / 2,
                                 at::TensorOptions().dtype(at::kLong)));
+    pruned_.push_back(torch::zeros({layer.neurons()}, at::TensorOptions().dtype(at::kBool)));
     if (static_cast<int>(l) < options_.first_layer) continue;
     if (!layer.obstacle.empty() && !options_.skip_obstacles)
       throw InvalidArgument("[recycle] layer \"{}\" cannot be recycled without changing what others compute: {}",
@@ -179,22 +180,55 @@ void Recycler::reset_optimizer(const std::vector<at::Tensor>& masks) {
 
 RecycleReport Recycler::recycle(std::int64_t step, const std::vector<ProbeValues>& probe) {
   RecycleReport report = measure(step, probe);
+  std::vector<at::Tensor> masks, values;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    masks.push_back(report.layers[l].recycled);
+    values.push_back(probe[l].values);
+  }
+  if (options_.prune) {
+    const at::NoGradGuard no_gradient;
+    for (std::size_t l = 0; l < layers_.size(); ++l) pruned_[l].logical_or_(masks[l]);
+    keep_pruned();
+  } else {
+    renew(step, masks, values);
+  }
+  return report;
+}
+
+void Recycler::keep_pruned() const {
   const at::NoGradGuard no_gradient;
-  std::vector<at::Tensor> masks;
-  for (std::size_t l = 0; l < layers_.size(); ++l) masks.push_back(report.layers[l].recycled);
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    layers_[l].weight.detach().masked_fill_(along(pruned_[l], layers_[l].weight, 0), 0);
+    if (layers_[l].bias.defined()) layers_[l].bias.detach().masked_fill_(pruned_[l], 0);
+  }
+}
+
+NamedTensors Recycler::state() const {
+  NamedTensors out;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    out.emplace_back(layers_[l].name + ".recycled_at", last_[l]);
+    out.emplace_back(layers_[l].name + ".pruned", pruned_[l]);
+  }
+  return out;
+}
+
+void Recycler::renew(std::int64_t step, const std::vector<at::Tensor>& masks, const std::vector<at::Tensor>& values) {
+  const at::NoGradGuard no_gradient;
+  std::vector<std::int64_t> counts;
+  for (const at::Tensor& mask : masks) counts.push_back(mask.sum().item<std::int64_t>());
   // Draws of LibTorch's initializers, from this recycler's own seed: other draws of the program stay what they are.
   at::Generator generator = at::detail::getDefaultCPUGenerator();
   const at::Tensor kept_state = generator.get_state();
   generator.set_current_seed(random_.below(std::uint64_t{1} << 62));
   if (options_.compensate)
     for (std::size_t l = 0; l < layers_.size(); ++l)
-      if (report.layers[l].count > 0) compensate(layers_[l], masks[l], probe[l].values);
+      if (counts[l] > 0) compensate(layers_[l], masks[l], values[l]);
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    if (report.layers[l].count == 0) continue;
+    if (counts[l] == 0) continue;
     const RecyclableLayer& layer = layers_[l];
     at::Tensor fresh = torch::empty_like(layer.weight.detach());
     layer.initialise(fresh);
-    if (options_.incoming == IncomingWeights::rescaled && report.layers[l].count < layer.neurons()) {
+    if (options_.incoming == IncomingWeights::rescaled && counts[l] < layer.neurons()) {
       const at::Tensor norms = layer.weight.detach().flatten(1).norm(2, 1);
       const at::Tensor others = norms.masked_select(masks[l].logical_not()).mean();
       const at::Tensor own = fresh.flatten(1).norm(2, 1);
@@ -205,7 +239,7 @@ RecycleReport Recycler::recycle(std::int64_t step, const std::vector<ProbeValues
     last_[l].masked_fill_(masks[l], step);
   }
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    if (report.layers[l].count == 0) continue;
+    if (counts[l] == 0) continue;
     for (std::size_t k = 0; k < layers_[l].outgoing.size(); ++k) {
       const OutgoingWeight& to = layers_[l].outgoing[k];
       at::Tensor fresh;
@@ -222,7 +256,16 @@ RecycleReport Recycler::recycle(std::int64_t step, const std::vector<ProbeValues
   }
   generator.set_state(kept_state);
   reset_optimizer(masks);
-  return report;
+}
+
+void check_function_kept(const at::Tensor& without_before, const at::Tensor& after) {
+  const at::NoGradGuard no_gradient;
+  const auto difference = (without_before - after).abs().max().item<double>();
+  const double scale = std::max(1.0, without_before.abs().max().item<double>());
+  if (!(difference <= 1e-4 * scale))
+    throw Error(1, fmt::format("recycling changed what the network computes by more than the removed neurons gave: "
+                               "outputs differ by {}, the largest is {}. Please report this",
+                               difference, scale));
 }
 
 }  // namespace torpor::lab

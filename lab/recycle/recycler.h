@@ -34,6 +34,7 @@ struct RecycleOptions {
   OptimizerReset optimizer = OptimizerReset::moments_and_unit_step;
   int first_layer = 0;          // layers before it are left alone (V17)
   bool compensate = false;      // what a neuron gave on the average moves to the next bias (not in the paper)
+  bool prune = false;           // in place of a new life: silent for ever (V14)
   bool skip_obstacles = false;  // leave layers that cannot be recycled exactly alone; else they are refused
   /// As the official code, errors included: moments alone, those of biases left, the flatten's mask in the other order.
   bool paper_compatible = false;
@@ -77,6 +78,17 @@ class Recycler {
   /// measure(), and then recycles: incoming weights of all layers first, then outgoing ones, so that zero wins where
   /// both are. Draws are those of `seed` and the number of calls.
   RecycleReport recycle(std::int64_t step, const std::vector<ProbeValues>& probe);
+  /// Recycles the neurons of the masks, bool [neurons], one a layer, whatever their scores. values: behind the layers'
+  /// activation functions, [batch, neurons, …], for compensate.
+  void renew(std::int64_t step, const std::vector<at::Tensor>& masks, const std::vector<at::Tensor>& values);
+  /// After each step of the optimizer where neurons are pruned: keeps them silent.
+  void keep_pruned() const;
+
+  /// For checkpoints: when each neuron was last recycled (int64 [neurons] a layer), which are pruned (bool): the
+  /// tensors themselves.
+  NamedTensors state() const;
+  std::string random_state() const { return random_.state(); }
+  void set_random_state(const std::string& state) { random_.set_state(state); }
 
  private:
   at::Tensor select(const at::Tensor& scores, std::int64_t step);
@@ -92,7 +104,13 @@ class Recycler {
   UnitAdam* optimizer_;
   std::vector<std::vector<RecyclableLayer>> copies_;
   Random random_;
-  std::vector<at::Tensor> last_;  // [neurons] step of the last recycling, or far back
+  std::vector<at::Tensor> last_;    // [neurons] step of the last recycling, or far back
+  std::vector<at::Tensor> pruned_;  // [neurons] bool
 };
+
+/// What recycling promises: that outputs change only by what the removed neurons gave. Compares outputs of the network
+/// before, computed without these neurons (RecyclableNetwork::forward_without), with those after. Throws Error naming
+/// the largest difference. Not for outgoing weights that are redrawn, nor for compensate or paper_compatible.
+void check_function_kept(const at::Tensor& without_before, const at::Tensor& after);
 
 }  // namespace torpor::lab

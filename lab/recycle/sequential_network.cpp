@@ -147,20 +147,21 @@ at::Tensor SequentialNetworkImpl::activate(const at::Tensor& x) const {
   return x;
 }
 
-at::Tensor SequentialNetworkImpl::run(const at::Tensor& input, std::vector<at::Tensor>* values) {
+at::Tensor SequentialNetworkImpl::run(const at::Tensor& input, std::vector<at::Tensor>* values,
+                                      const std::vector<at::Tensor>* without) {
   if (values != nullptr) values->clear();
   at::Tensor x = input;
   const auto flatten = [&](const at::Tensor& maps) {
     return spec_.flatten == FlattenOrder::channel_major ? maps.flatten(1) : maps.permute({0, 2, 3, 1}).flatten(1);
   };
-  for (Hidden& layer : hidden_) {
+  for (std::size_t l = 0; l < hidden_.size(); ++l) {
+    Hidden& layer = hidden_[l];
     if (layer.flattens) x = flatten(x);
     x = layer.conv ? layer.conv->forward(x) : layer.dense->forward(x);
     if (layer.norm2d) x = layer.norm2d->forward(x);
     if (layer.norm1d) x = layer.norm1d->forward(x);
     if (layer.layer_norm) x = layer.layer_norm->forward(x);
-    x = activate(x);
-    if (values != nullptr) values->push_back(x);
+    x = noted(activate(x), l, values, without);
     for (const MaxPoolSpec& pool : layer.pools) x = at::max_pool2d(x, pool.kernel, pool.stride);
   }
   if (x.dim() == 4) x = flatten(x);
@@ -214,28 +215,12 @@ std::vector<RecyclableLayer> SequentialNetworkImpl::layers() {
   return result;
 }
 
-std::vector<std::pair<std::string, at::Tensor>> SequentialNetworkImpl::parameters_by_name() {
-  std::vector<std::pair<std::string, at::Tensor>> result;
-  for (const auto& item : named_parameters()) result.emplace_back(item.key(), item.value());
-  return result;
-}
-
-std::vector<ProbeValues> probe(SequentialNetworkImpl& network, const at::Tensor& batch,
-                               const std::function<at::Tensor(const at::Tensor& outputs)>& gradient_of) {
-  std::vector<at::Tensor> values;
-  std::vector<ProbeValues> result;
-  if (!gradient_of) {
-    const at::NoGradGuard no_gradient;
-    network.forward(batch, values);
-    for (const at::Tensor& v : values) result.push_back({v, {}});
-    return result;
-  }
-  const at::Tensor loss = gradient_of(network.forward(batch, values));
-  const auto gradients = torch::autograd::grad({loss}, values, {}, /*retain_graph=*/false, /*create_graph=*/false,
-                                               /*allow_unused=*/true);
-  for (std::size_t l = 0; l < values.size(); ++l)
-    result.push_back({values[l].detach(), gradients[l].defined() ? gradients[l] : torch::zeros_like(values[l])});
-  return result;
+std::vector<std::string> SequentialNetworkImpl::reset_last_layers() {
+  reset_layers(hidden_.size() - 1);
+  std::vector<std::string> names = {hidden_.back().name + ".weight", hidden_.back().name + ".bias", "output.weight",
+                                    "output.bias"};
+  if (value_) names.insert(names.end(), {"value.weight", "value.bias"});
+  return names;
 }
 
 }  // namespace torpor::lab

@@ -1,5 +1,4 @@
-// Networks of convolutions and dense layers, one after another, whose neurons can be recycled: they hand out the values
-// behind every activation function, and the graph of what makes and what reads each layer.
+// Networks of convolutions and dense layers, one after another.
 #pragma once
 
 #include <torch/torch.h>
@@ -9,8 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "lab/recycle/recyclable_layer.h"
-#include "lab/recycle/recycle_scores.h"
+#include "lab/recycle/recyclable_network.h"
 
 namespace torpor::lab {
 
@@ -46,28 +44,22 @@ struct NetworkSpec {
 /// The ReDo paper's network for Atari (Mnih et al. 2015): 32@8x8/4, 64@4x4/2, 64@3x3/1, dense 512.
 NetworkSpec nature_network(std::int64_t frames, std::int64_t height, std::int64_t width, std::int64_t actions);
 
-class SequentialNetworkImpl : public torch::nn::Module {
+class SequentialNetworkImpl : public RecyclableNetwork {
  public:
   /// Draws weights from LibTorch's generator. Throws InvalidArgument where sizes do not fit together, naming the layer.
   explicit SequentialNetworkImpl(NetworkSpec spec);
 
-  /// x: [batch, input…] to [batch, outputs].
-  at::Tensor forward(const at::Tensor& x) { return run(x, nullptr); }
-  /// The same, and what is behind each activation function, one a layer of layers().
-  at::Tensor forward(const at::Tensor& x, std::vector<at::Tensor>& values) { return run(x, &values); }
-
   const NetworkSpec& spec() const { return spec_; }
-  /// Hidden layers in order. A layer norm is an obstacle.
-  std::vector<RecyclableLayer> layers();
-  /// Names as named_parameters() has them.
-  std::vector<std::pair<std::string, at::Tensor>> parameters_by_name();
+  /// A layer norm is an obstacle.
+  std::vector<RecyclableLayer> layers() override;
+  std::vector<std::string> reset_last_layers() override;
   /// Draws everything again, outputs too.
   void initialise();
-  /// Draws hidden layers from number `first` on and the outputs again (redo.md 3.5, V8).
+  /// Draws hidden layers from number `first` on and the outputs again.
   void reset_layers(std::size_t first);
 
  private:
-  at::Tensor run(const at::Tensor& x, std::vector<at::Tensor>* values);
+  at::Tensor run(const at::Tensor& x, std::vector<at::Tensor>* values, const std::vector<at::Tensor>* without) override;
   at::Tensor activate(const at::Tensor& x) const;
 
   struct Hidden {
@@ -92,10 +84,5 @@ TORCH_MODULE(SequentialNetwork);
 
 /// Fills weight, [out, in, …], as `init` says. Draws from LibTorch's generator.
 void draw_weights(NetworkInit init, const at::Tensor& weight);
-
-/// Values of `network` on a batch, for scores. gradient_of: null, or makes a scalar loss of the outputs whose gradients
-/// by the activations are wanted. Parameters' gradients stay what they were.
-std::vector<ProbeValues> probe(SequentialNetworkImpl& network, const at::Tensor& batch,
-                               const std::function<at::Tensor(const at::Tensor& outputs)>& gradient_of = {});
 
 }  // namespace torpor::lab

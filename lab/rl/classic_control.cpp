@@ -10,14 +10,29 @@ namespace {
 
 constexpr double kPi = std::numbers::pi;
 
+/// A canvas: background, lines, and two colours of parts.
+enum : std::uint8_t { kBackground, kLine, kPart, kOtherPart };
+Painter canvas(int width, int height) {
+  return Painter(width, height, {{250, 250, 248}, {120, 120, 120}, {42, 93, 168}, {214, 120, 41}});
+}
+
 class CartPole final : public Environment {
  public:
   explicit CartPole(std::uint64_t seed)
       : Environment({.name = "cartpole", .observation = {4}, .actions = 2, .most_steps = 500}, seed) {}
 
+  Picture picture() const override {
+    Painter painter = canvas(240, 160);
+    const double x = 0.5 + x_ / 5, y = 0.3, length = 0.45;
+    painter.line(0, y, 1, y, 0.006, kLine);
+    painter.box(x - 0.07, y - 0.04, x + 0.07, y + 0.04, kPart);
+    painter.line(x, y, x + length * std::sin(angle_) * 2 / 3, y + length * std::cos(angle_), 0.03, kOtherPart);
+    return painter.finish();
+  }
+
  private:
   void start() override {
-    for (double* const number : numbers()) *number = uniform(-0.05, 0.05);
+    for (double* const number : {&x_, &speed_, &angle_, &turning_}) *number = uniform(-0.05, 0.05);
   }
   StepResult choose(std::int64_t action) override {
     constexpr double kGravity = 9.8, kPoleMass = 0.1, kMass = 1 + kPoleMass, kHalfLength = 0.5, kForce = 10,
@@ -39,7 +54,9 @@ class CartPole final : public Environment {
     const double values[] = {x_, speed_, angle_, turning_};
     std::transform(values, values + 4, observation.begin(), [](double v) { return static_cast<float>(v); });
   }
-  std::vector<double*> numbers() override { return {&x_, &speed_, &angle_, &turning_}; }
+  void visit_state(StateVisitor& visitor) override {
+    for (double* const number : {&x_, &speed_, &angle_, &turning_}) visitor(*number);
+  }
 
   double x_ = 0, speed_ = 0, angle_ = 0, turning_ = 0;
 };
@@ -48,6 +65,17 @@ class MountainCar final : public Environment {
  public:
   explicit MountainCar(std::uint64_t seed)
       : Environment({.name = "mountain-car", .observation = {2}, .actions = 3, .most_steps = 200}, seed) {}
+
+  Picture picture() const override {
+    Painter painter = canvas(240, 160);
+    const auto across = [](double x) { return (x + 1.2) / 1.8; };
+    const auto height = [](double x) { return 0.1 + 0.35 * (std::sin(3 * x) + 1); };
+    for (double x = -1.2; x < 0.6; x += 0.02)
+      painter.line(across(x), height(x), across(x + 0.02), height(x + 0.02), 0.012, kLine);
+    painter.line(across(0.5), height(0.5), across(0.5), height(0.5) + 0.15, 0.012, kOtherPart);
+    painter.disc(across(x_), height(x_) + 0.03, 0.035, kPart);
+    return painter.finish();
+  }
 
  private:
   void start() override {
@@ -64,7 +92,10 @@ class MountainCar final : public Environment {
     observation[0] = static_cast<float>(x_);
     observation[1] = static_cast<float>(speed_);
   }
-  std::vector<double*> numbers() override { return {&x_, &speed_}; }
+  void visit_state(StateVisitor& visitor) override {
+    visitor(x_);
+    visitor(speed_);
+  }
 
   double x_ = 0, speed_ = 0;
 };
@@ -74,6 +105,17 @@ class Acrobot final : public Environment {
  public:
   explicit Acrobot(std::uint64_t seed)
       : Environment({.name = "acrobot", .observation = {6}, .actions = 3, .most_steps = 500}, seed) {}
+
+  Picture picture() const override {
+    Painter painter = canvas(200, 200);
+    const auto place = [](double length) { return 0.5 + length / 4.6; };
+    const double x1 = std::sin(s_[0]), y1 = -std::cos(s_[0]);
+    const double x2 = x1 + std::sin(s_[0] + s_[1]), y2 = y1 - std::cos(s_[0] + s_[1]);
+    painter.line(0, place(1), 1, place(1), 0.008, kLine);
+    painter.line(place(0), place(0), place(x1), place(y1), 0.03, kPart);
+    painter.line(place(x1), place(y1), place(x2), place(y2), 0.03, kOtherPart);
+    return painter.finish();
+  }
 
  private:
   using State = std::array<double, 4>;  // both angles, both speeds
@@ -118,7 +160,9 @@ class Acrobot final : public Environment {
     const double values[] = {std::cos(s_[0]), std::sin(s_[0]), std::cos(s_[1]), std::sin(s_[1]), s_[2], s_[3]};
     std::transform(values, values + 6, observation.begin(), [](double v) { return static_cast<float>(v); });
   }
-  std::vector<double*> numbers() override { return {&s_[0], &s_[1], &s_[2], &s_[3]}; }
+  void visit_state(StateVisitor& visitor) override {
+    for (double& number : s_) visitor(number);
+  }
 
   State s_{};
 };
@@ -128,6 +172,13 @@ class Pendulum final : public Environment {
   explicit Pendulum(std::uint64_t seed)
       : Environment({.name = "pendulum", .observation = {3}, .action_values = 1, .action_bound = 2, .most_steps = 200},
                     seed) {}
+
+  Picture picture() const override {
+    Painter painter = canvas(200, 200);
+    painter.line(0.5, 0.5, 0.5 - 0.4 * std::sin(angle_), 0.5 + 0.4 * std::cos(angle_), 0.05, kPart);
+    painter.disc(0.5, 0.5, 0.02, kLine);
+    return painter.finish();
+  }
 
  private:
   void start() override {
@@ -148,7 +199,10 @@ class Pendulum final : public Environment {
     observation[1] = static_cast<float>(std::sin(angle_));
     observation[2] = static_cast<float>(speed_);
   }
-  std::vector<double*> numbers() override { return {&angle_, &speed_}; }
+  void visit_state(StateVisitor& visitor) override {
+    visitor(angle_);
+    visitor(speed_);
+  }
 
   double angle_ = 0, speed_ = 0;
 };

@@ -1,9 +1,9 @@
 #include "lab/rl/environment.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <numeric>
-#include <random>
-#include <sstream>
 
 #include "core/base/edit_distance.h"
 #include "core/base/error.h"
@@ -11,31 +11,43 @@
 
 namespace torpor::lab {
 
-struct Environment::Draws {
-  std::mt19937_64 engine;
-};
-
 std::int64_t EnvironmentSpec::values() const {
   return std::accumulate(observation.begin(), observation.end(), std::int64_t{1}, std::multiplies<>());
 }
 
-Environment::Environment(EnvironmentSpec spec, std::uint64_t seed)
-    : spec_(std::move(spec)), draws_(std::make_shared<Draws>()) {
-  std::seed_seq sequence{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
-  draws_->engine.seed(sequence);
+Environment::Environment(EnvironmentSpec spec, std::uint64_t seed) : spec_(std::move(spec)), random_(seed, 17) {}
+
+double Environment::scripted() {
+  const double draw = scripted_.front();
+  scripted_.pop_front();
+  return draw;
 }
 
 double Environment::uniform(double low, double high) {
-  return low + (high - low) * static_cast<double>(draws_->engine() >> 11) * 0x1p-53;
+  return scripted_.empty() ? low + (high - low) * random_.uniform() : scripted();
 }
 
 std::int64_t Environment::below(std::int64_t n) {
-  return static_cast<std::int64_t>(uniform(0, static_cast<double>(n)));
+  return static_cast<std::int64_t>(scripted_.empty() ? static_cast<double>(random_.below(static_cast<std::uint64_t>(n)))
+                                                     : scripted());
+}
+
+double Environment::normal() {
+  return scripted_.empty() ? random_.normal() : scripted();
+}
+
+void Environment::set_sticky(double probability) {
+  if (!(probability >= 0) || probability >= 1)
+    throw InvalidArgument("[{}] expected a probability of sticky actions from 0 to below 1, got {}", spec_.name,
+                          probability);
+  if (spec_.actions == 0 && probability > 0)
+    throw InvalidArgument("[{}] sticky actions are for choices, and its actions are continuous", spec_.name);
+  sticky_ = probability;
 }
 
 void Environment::reset(std::span<float> observation) {
-  steps_ = 0;
-  running_ = 1;
+  steps_ = last_action_ = 0;
+  running_ = true;
   start();
   observe(observation);
 }
@@ -50,13 +62,11 @@ StepResult Environment::apply(std::span<const float>) {
 
 template <class Advance>
 StepResult Environment::step_with(const Advance& advance, std::span<float> observation) {
-  if (running_ == 0)
-    throw InvalidArgument("[{}] the episode is over: expected reset() before the next step", spec_.name);
+  if (!running_) throw InvalidArgument("[{}] the episode is over: expected reset() before the next step", spec_.name);
   StepResult result = advance();
   ++steps_;
-  if (!result.terminated && spec_.most_steps > 0 && steps_ >= static_cast<double>(spec_.most_steps))
-    result.truncated = true;
-  if (result.terminated || result.truncated) running_ = 0;
+  if (!result.terminated && spec_.most_steps > 0 && steps_ >= spec_.most_steps) result.truncated = true;
+  if (result.over()) running_ = false;
   observe(observation);
   return result;
 }
@@ -64,6 +74,8 @@ StepResult Environment::step_with(const Advance& advance, std::span<float> obser
 StepResult Environment::step(std::int64_t action, std::span<float> observation) {
   if (spec_.actions > 0 && (action < 0 || action >= spec_.actions))
     throw InvalidArgument("[{}] expected an action from 0 to {}, got {}", spec_.name, spec_.actions - 1, action);
+  if (sticky_ > 0 && chance(sticky_)) action = last_action_;
+  last_action_ = action;
   return step_with([&] { return choose(action); }, observation);
 }
 
@@ -77,31 +89,56 @@ StepResult Environment::step(std::span<const float> action, std::span<float> obs
   return step_with([&] { return apply(action); }, observation);
 }
 
+void Environment::visit_all(StateVisitor& visitor) {
+  if (!can_resume()) throw InvalidArgument("[{}] its state is out of reach: it can only start anew", spec_.name);
+  visitor(steps_);
+  visitor(running_);
+  visit_state(visitor);
+  if (sticky_ > 0) visitor(last_action_);
+}
+
+namespace {
+
+class StateReader final : public StateVisitor {
+ public:
+  std::vector<double> values;
+
+ private:
+  void visit(double& value) override { values.push_back(value); }
+};
+
+class StateSetter final : public StateVisitor {
+ public:
+  StateSetter(std::span<const double> values, const std::string& name) : values_(values), name_(name) {}
+  void check_end() const {
+    if (next_ != values_.size())
+      throw InvalidArgument("[{}] expected a state of {} numbers, got {}", name_, next_, values_.size());
+  }
+
+ private:
+  void visit(double& value) override {
+    if (next_ >= values_.size())
+      throw InvalidArgument("[{}] expected a state of more than {} numbers", name_, values_.size());
+    value = values_[next_++];
+  }
+
+  std::span<const double> values_;
+  const std::string& name_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace
+
 std::vector<double> Environment::state() const {
-  std::vector<double> values = {steps_, running_};
-  for (const double* number : const_cast<Environment*>(this)->numbers()) values.push_back(*number);
-  return values;
+  StateReader reader;
+  const_cast<Environment*>(this)->visit_all(reader);
+  return std::move(reader.values);
 }
 
 void Environment::set_state(std::span<const double> state) {
-  const std::vector<double*> places = numbers();
-  if (state.size() != places.size() + 2)
-    throw InvalidArgument("[{}] expected a state of {} numbers, got {}", spec_.name, places.size() + 2, state.size());
-  steps_ = state[0];
-  running_ = state[1];
-  for (std::size_t i = 0; i < places.size(); ++i) *places[i] = state[i + 2];
-}
-
-std::string Environment::random_state() const {
-  std::ostringstream text;
-  text << draws_->engine;
-  return text.str();
-}
-
-void Environment::set_random_state(const std::string& state) {
-  std::istringstream text(state);
-  text >> draws_->engine;
-  if (!text) throw InvalidArgument("[{}] expected the state of a random generator, got other text", spec_.name);
+  StateSetter setter(state, spec_.name);
+  visit_all(setter);
+  setter.check_end();
 }
 
 namespace {
@@ -116,7 +153,11 @@ constexpr Named kEnvironments[] = {{"catch", make_catch},
                                    {"mountain-car", make_mountain_car},
                                    {"acrobot", make_acrobot},
                                    {"pendulum", make_pendulum},
-                                   {"breakout-mini", make_breakout_mini}};
+                                   {"breakout-mini", make_breakout_mini},
+                                   {"asterix-mini", make_asterix_mini},
+                                   {"space-invaders-mini", make_space_invaders_mini},
+                                   {"freeway-mini", make_freeway_mini},
+                                   {"seaquest-mini", make_seaquest_mini}};
 
 }  // namespace
 
@@ -126,6 +167,10 @@ std::vector<std::string> environment_names() {
   return names;
 }
 
+std::string environment_help() {
+  return fmt::format("{}", fmt::join(environment_names(), ", "));
+}
+
 std::unique_ptr<Environment> make_environment(std::string_view name, std::uint64_t seed) {
   for (const Named& environment : kEnvironments)
     if (name == environment.name) return environment.make(seed);
@@ -133,7 +178,7 @@ std::unique_ptr<Environment> make_environment(std::string_view name, std::uint64
   const auto nearest = std::min_element(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
     return edit_distance(a, name) < edit_distance(b, name);
   });
-  throw UsageError("expected an environment of {}, got \"{}\". Did you mean \"{}\"?", fmt::join(names, ", "), name,
+  throw UsageError("expected an environment of {}, got \"{}\". Did you mean \"{}\"?", environment_help(), name,
                    *nearest);
 }
 

@@ -19,8 +19,21 @@ std::unique_ptr<Environment> make_acrobot(std::uint64_t seed);
 /// Gymnasium's Pendulum-v1; actions are torques from -2 to 2, clipped.
 std::unique_ptr<Environment> make_pendulum(std::uint64_t seed);
 
-/// MinAtar's Breakout (Young & Tian 2019) without sticky actions: channels paddle, ball, trail, bricks of 10 x 10;
-/// actions stay, left, right. A brick gives 1; three new rows of bricks come when all are gone.
+// MinAtar's games (Young & Tian 2019) on 10 x 10 cells, growing harder as there, actions those that do something there.
+// Without sticky actions, of which there a tenth are: see set_sticky().
+
+/// Channels paddle, ball, trail, bricks; actions stay, left, right. A brick gives 1; new ones come when all are gone.
 std::unique_ptr<Environment> make_breakout_mini(std::uint64_t seed);
+/// Channels player, enemy, trail, gold; actions stay, left, up, right, down. Gold gives 1; an enemy ends the episode.
+std::unique_ptr<Environment> make_asterix_mini(std::uint64_t seed);
+/// Channels cannon, alien, alien to the left, to the right, own shot, alien's shot; actions stay, left, right, fire. An
+/// alien that is hit gives 1; the episode ends when an alien or its shot meets the cannon.
+std::unique_ptr<Environment> make_space_invaders_mini(std::uint64_t seed);
+/// Channels chicken, car, and trails of cars that move every 1, 2, … 5 steps; actions stay, up, down. The other side
+/// gives 1. Truncated after 2501 steps (there it is called terminated, though nothing that is seen tells the time).
+std::unique_ptr<Environment> make_freeway_mini(std::uint64_t seed);
+/// Channels front, back, own shot, trail, enemy's shot, fish, enemy, air, divers aboard, diver; actions stay, left, up,
+/// right, down, fire. A hit gives 1, coming up with six divers up to 10.
+std::unique_ptr<Environment> make_seaquest_mini(std::uint64_t seed);
 
 }  // namespace torpor::lab

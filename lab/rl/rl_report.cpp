@@ -1,6 +1,7 @@
 #include "lab/rl/rl_report.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -39,7 +40,7 @@ namespace {
 
 constexpr std::size_t kEpisodes = 100;  // of a mean return
 
-LineSeries returns(const DqnRun& run, const std::string& name) {
+LineSeries returns(const RlRun& run, const std::string& name) {
   LineSeries series{name, {}, true, {}};
   const std::size_t step = std::max<std::size_t>(1, run.episodes.size() / 200);
   double sum = 0;
@@ -54,13 +55,13 @@ LineSeries returns(const DqnRun& run, const std::string& name) {
 }
 
 template <typename Value>
-LineSeries logged(const DqnRun& run, const std::string& name, Value value) {
+LineSeries logged(const RlRun& run, const std::string& name, Value value) {
   LineSeries series{name, {}, true, {}};
   for (const DormancyLog& log : run.log) series.points.push_back({static_cast<double>(log.update), value(log)});
   return series;
 }
 
-Chart heat_map(const DqnRun& run) {
+Chart heat_map(const RlRun& run) {
   HeatMap map{{"update"}, {"layer"}, {"dormant", NumberStyle::share, false, 0.0}, run.layer_names, {}, {}, {}};
   const std::size_t step = std::max<std::size_t>(1, run.log.size() / 40);
   map.cells.resize(run.layer_names.size());
@@ -78,12 +79,19 @@ ReportPage page_of(const RlResult& result) {
   ReportPage page;
   page.kicker = "Torpor · rl";
   page.title = result.environment;
-  page.subtitle = fmt::format("{}{}, {} steps, {} seed{}.", result.agent, result.options.recycle ? " with ReDo" : "",
-                              format_count(static_cast<double>(result.options.steps)), result.runs.size(),
-                              result.runs.size() == 1 ? "" : "s");
+  const bool recycles = result.options.at("recycle").is_object();
+  const auto steps = result.options.at("steps").get<double>();
+  std::string agent = result.options.at("agent").get<std::string>();
+  std::transform(agent.begin(), agent.end(), agent.begin(), [](char c) { return static_cast<char>(std::toupper(c)); });
+  page.subtitle = fmt::format("{}{}, {} steps, {} seed{}.", agent,
+                              result.options.at("continual_backprop").is_object() ? " with continual backprop"
+                              : !recycles                                         ? ""
+                              : result.options["recycle"]["prune"] == true        ? " with pruning"
+                                                                                  : " with ReDo",
+                              format_count(steps), result.runs.size(), result.runs.size() == 1 ? "" : "s");
   std::vector<double> lasts;
   double dormant = 0, logs = 0, recycled = 0, again = 0, seconds = 0, updates = 0;
-  for (const DqnRun& run : result.runs) {
+  for (const RlRun& run : result.runs) {
     if (!run.episodes.empty()) lasts.push_back(run.last_return(kEpisodes));
     if (!run.log.empty()) {
       dormant += run.log.back().dormant;
@@ -101,10 +109,9 @@ ReportPage page_of(const RlResult& result) {
                       : fmt::format("Return of the last {} episodes **{}**; **{}** of the neurons dormant at the end.",
                                     kEpisodes, format_number(interquartile_mean(lasts)),
                                     logs > 0 ? format_share(dormant / logs) : std::string("unknown"));
-  page.tiles.push_back({"steps a second", format_count(static_cast<double>(result.options.steps) *
-                                                       static_cast<double>(result.runs.size()) / seconds)});
+  page.tiles.push_back({"steps a second", format_count(steps * static_cast<double>(result.runs.size()) / seconds)});
   page.tiles.push_back({"updates", format_count(updates)});
-  if (result.options.recycle) {
+  if (recycles) {
     page.tiles.push_back({"neurons recycled", format_count(recycled)});
     page.tiles.push_back({"of those again", recycled > 0 ? format_share(again / recycled) : "–",
                           "within two periods: many come back where the optimizer is not reset as it should be, or the "
@@ -113,16 +120,16 @@ ReportPage page_of(const RlResult& result) {
   const auto chart = [&](const std::string& title, const std::string& caption, Axis x, Axis y, auto make) {
     LineChart lines{std::move(x), std::move(y), {}, {}};
     for (std::size_t i = 0; i < result.runs.size(); ++i)
-      lines.series.push_back(make(result.runs[i], fmt::format("seed {}", result.seeds[i])));
+      lines.series.push_back(make(result.runs[i], fmt::format("seed {}", result.runs[i].seed)));
     return Chart{title, caption, title + " of each seed.", std::move(lines)};
   };
   page.sections.push_back(
       {"Learning",
        {chart("Return", fmt::format("The mean of the last {} episodes.", kEpisodes), {"step", NumberStyle::count},
-              {"return"}, [](const DqnRun& run, const std::string& name) { return returns(run, name); })}});
+              {"return"}, [](const RlRun& run, const std::string& name) { return returns(run, name); })}});
   const auto by_update = [&](const std::string& title, const std::string& caption, const Axis& y, auto value) {
     return chart(title, caption, {"update", NumberStyle::count}, y,
-                 [value](const DqnRun& run, const std::string& name) { return logged(run, name, value); });
+                 [value](const RlRun& run, const std::string& name) { return logged(run, name, value); });
   };
   std::vector<Block> blocks = {
       by_update("Dormant neurons", "Never active on the probe, before any recycling.",
@@ -132,20 +139,20 @@ ReportPage page_of(const RlResult& result) {
   ChartChoice choice{"Seed", {}};
   for (std::size_t i = 0; i < result.runs.size(); ++i)
     if (!result.runs[i].log.empty())
-      choice.options.emplace_back(fmt::format("{}", result.seeds[i]), heat_map(result.runs[i]));
+      choice.options.emplace_back(fmt::format("{}", result.runs[i].seed), heat_map(result.runs[i]));
   if (!choice.options.empty()) blocks.emplace_back(std::move(choice));
   blocks.emplace_back(by_update("Overlap", "Of the last layer's dormant neurons with those of the log before.",
                                 {"overlap", NumberStyle::share, false, 0.0, 1.0},
                                 [](const DormancyLog& l) { return l.overlap; }));
   blocks.emplace_back(by_update("Effective rank", "Of the last hidden layer on the probe.", {"rank"},
                                 [](const DormancyLog& l) { return static_cast<double>(l.rank); }));
-  if (result.options.recycle)
+  if (recycles)
     blocks.emplace_back(by_update("Recycled neurons", "Since the log before.", {"neurons", NumberStyle::count},
                                   [](const DormancyLog& l) { return static_cast<double>(l.recycled); }));
   blocks.emplace_back(by_update("Value", "What the network expects at best, the mean over the probe.", {"value"},
                                 [](const DormancyLog& l) { return l.value; }));
-  blocks.emplace_back(by_update("Loss", "Huber loss, the mean since the log before.", {"loss"},
-                                [](const DormancyLog& l) { return l.loss; }));
+  blocks.emplace_back(
+      by_update("Loss", "The mean since the log before.", {"loss"}, [](const DormancyLog& l) { return l.loss; }));
   page.sections.push_back({"Neurons", std::move(blocks)});
   page.sections.push_back({"Make it again", {Code{"Command", result.command}}});
   return page;

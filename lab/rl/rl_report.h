@@ -5,15 +5,15 @@
 #include <vector>
 
 #include "core/report/page.h"
-#include "lab/rl/dqn.h"
+#include "lab/rl/rl_options.h"
+#include "lab/rl/rl_run.h"
 
 namespace torpor::lab {
 
 struct RlResult {
-  std::string environment, agent;
-  DqnOptions options;        // of the first seed
-  std::vector<DqnRun> runs;  // one a seed
-  std::vector<std::uint64_t> seeds;
+  std::string environment;
+  Json options;             // of the first seed, as to_json(RlOptions) writes them
+  std::vector<RlRun> runs;  // one a seed
   std::string command;
 };
 

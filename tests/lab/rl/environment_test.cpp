@@ -2,10 +2,13 @@
 #include "lab/rl/environment.h"
 
 #include <cmath>
+#include <numeric>
 #include <set>
 
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/json.h"
+#include "lab/rl/vector_environment.h"
 #include "tests/test_support.h"
 
 namespace torpor::lab {
@@ -83,6 +86,133 @@ TEST(BreakoutMini, DoesWhatMinAtarDoes) {
     }
   }
   EXPECT_GT(bricks, 30);
+}
+
+class MinAtar : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(All, MinAtar,
+                         ::testing::Values("asterix-mini", "space-invaders-mini", "freeway-mini", "seaquest-mini"),
+                         [](const auto& environment) {
+                           std::string name = environment.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+TEST_P(MinAtar, DoesWhatMinAtarDoesUnderTheSameDraws) {
+  double rewards = 0;
+  for (const Json& trace : goldens().at(GetParam())) {
+    const auto environment = make_environment(GetParam(), 1);
+    std::vector<float> observation(static_cast<std::size_t>(environment->spec().values()));
+    environment->script_draws(trace["draws"].get<std::vector<double>>());
+    environment->reset(observation);
+    ASSERT_EQ(cells_of(observation), trace["cells"]["0"].get<std::vector<std::int64_t>>());
+    for (std::size_t t = 0; t < trace["actions"].size(); ++t) {
+      const StepResult result = environment->step(trace["actions"][t].get<std::int64_t>(), observation);
+      ASSERT_EQ(result.reward, trace["rewards"][t].get<double>()) << t;
+      ASSERT_EQ(result.over(), trace["ends"][t] == 1) << t;
+      EXPECT_EQ(result.truncated, result.over() && environment->spec().most_steps > 0);
+      rewards += result.reward;
+      const auto wanted = trace["cells"].find(std::to_string(t + 1));
+      if (wanted != trace["cells"].end()) {
+        ASSERT_EQ(cells_of(observation), wanted->get<std::vector<std::int64_t>>()) << t;
+      }
+    }
+  }
+  EXPECT_GT(rewards, 50);
+}
+
+TEST(SpaceInvadersMini, ANewWaveIsFasterAndStartsAtTheTop) {
+  const auto environment = make_environment("space-invaders-mini", 3);
+  std::vector<float> observation(600);
+  environment->reset(observation);
+  std::vector<double> state = environment->state();
+  // The numbers: x, direction, steps between moves, until a move, until a shot, until reloaded; then three boards.
+  for (std::size_t i = 8; i < 8 + 100; ++i) state[i] = 0;
+  state[8 + 55] = 1;        // one alien, in the middle
+  state[8 + 100 + 65] = 1;  // and a shot below it
+  environment->set_state(state);
+  EXPECT_EQ(environment->step(0, observation).reward, 1);
+  const std::vector<double> after = environment->state();
+  EXPECT_EQ(after[4], 11);
+  EXPECT_EQ(std::accumulate(after.begin() + 8, after.begin() + 108, 0.0), 24);
+  EXPECT_EQ(after[8 + 2], 1);
+  EXPECT_EQ(after[8 + 1], 0);
+}
+
+TEST(Environment, StickyActionsRepeatTheOneBefore) {
+  const auto environment = make_environment("catch", 2);
+  std::vector<float> observation(200);
+  environment->set_sticky(0.25);
+  int steps = 0, repeated = 0;
+  for (int episode = 0; episode < 2000; ++episode) {
+    environment->reset(observation);
+    for (int t = 0; t < 8; ++t) {
+      const double before = environment->state()[4];
+      environment->step(t % 2 == 0 ? 0 : 2, observation);  // left, right, left, …
+      const double moved = environment->state()[4] - before;
+      if (t == 0 || before < 1 || before > 8) continue;  // an episode's first has none before it
+      ++steps;
+      repeated += moved != (t % 2 == 0 ? -1 : 1) ? 1 : 0;
+    }
+  }
+  // A repetition shows where the action before was the one asked for: q = p (1 - q), and p at first.
+  EXPECT_NEAR(static_cast<double>(repeated) / steps, 0.25 / 1.25, 0.015);
+  EXPECT_THROW(environment->set_sticky(1), InvalidArgument);
+  EXPECT_THROW(make_environment("pendulum", 1)->set_sticky(0.1), InvalidArgument);
+}
+
+TEST(VectorEnvironment, GoesAsEachAloneOnAnyNumberOfThreads) {
+  for (const int threads : {1, 2, 4}) {
+    std::vector<std::unique_ptr<Environment>> all, alone;
+    for (std::uint64_t seed = 0; seed < 5; ++seed) {
+      all.push_back(make_environment("asterix-mini", seed));
+      alone.push_back(make_environment("asterix-mini", seed));
+    }
+    VectorEnvironment together(std::move(all), threads);
+    together.reset();
+    std::vector<std::vector<float>> observations(5, std::vector<float>(400));
+    for (std::size_t i = 0; i < 5; ++i) alone[i]->reset(observations[i]);
+    int ends = 0;
+    for (int t = 0; t < 400; ++t) {
+      std::vector<float> actions;
+      for (int i = 0; i < 5; ++i) actions.push_back(static_cast<float>((t * 3 + i) % 5));
+      together.step(actions);
+      for (std::size_t i = 0; i < 5; ++i) {
+        const StepResult result = alone[i]->step(static_cast<std::int64_t>(actions[i]), observations[i]);
+        ASSERT_EQ(together.result(i).reward, result.reward);
+        ASSERT_EQ(together.result(i).over(), result.over());
+        ASSERT_TRUE(std::equal(observations[i].begin(), observations[i].end(), together.following(i).begin()));
+        if (result.over()) alone[i]->reset(observations[i]);
+        ASSERT_TRUE(std::equal(observations[i].begin(), observations[i].end(), together.observation(i).begin()));
+        ends += result.over() ? 1 : 0;
+      }
+    }
+    EXPECT_GT(ends, 5);
+    EXPECT_THROW(together.step(std::vector<float>(4)), InvalidArgument);
+  }
+  EXPECT_THROW(VectorEnvironment({}, 1), InvalidArgument);
+}
+
+TEST(Picture, ShowsCellsAndBecomesAFilm) {
+  const testing::TemporaryFolder folder;
+  for (const std::string& name : environment_names()) {
+    const auto environment = make_environment(name, 1);
+    std::vector<float> observation(static_cast<std::size_t>(environment->spec().values()));
+    environment->reset(observation);
+    const Picture picture = environment->picture();
+    ASSERT_EQ(picture.pixels.size(),
+              static_cast<std::size_t>(picture.width) * static_cast<std::size_t>(picture.height));
+    std::set<std::uint8_t> colours(picture.pixels.begin(), picture.pixels.end());
+    EXPECT_GE(colours.size(), 2U) << name;
+    EXPECT_LT(*colours.rbegin(), picture.colours.size()) << name;
+    const Picture film[] = {picture, picture};
+    write_gif(folder.path() / "film.gif", film, 60);
+    const std::string bytes = read_file(folder.path() / "film.gif");
+    EXPECT_TRUE(bytes.starts_with("GIF89a"));
+    EXPECT_EQ(bytes.back(), ';');
+    EXPECT_THAT(bytes, HasSubstr("NETSCAPE2.0"));
+    EXPECT_EQ(static_cast<unsigned char>(bytes[6]) + 256 * static_cast<unsigned char>(bytes[7]), picture.width);
+  }
+  EXPECT_THROW(write_gif(folder.path() / "none.gif", {}, 60), InvalidArgument);
 }
 
 TEST(BreakoutMini, BricksComeBackWhenAllAreGone) {
