@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 #include <torch/torch.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "lab/recycle/direct_kernels.h"
@@ -201,6 +202,10 @@ int main(int argc, char** argv) {
   at::globalContext().setFlushDenormal(true);
   for (const std::string& name : torpor::lab::environment_names())
     benchmark::RegisterBenchmark(("environment/" + name).c_str(), torpor::lab::environment_steps, name);
+  if (const char* const other = std::getenv("TORPOR_BENCH_ENV"))  // as --env takes it: gym:ALE/Breakout-v5
+    benchmark::RegisterBenchmark("environment/other", torpor::lab::environment_steps, std::string(other))
+        ->UseRealTime()
+        ->MinTime(4);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

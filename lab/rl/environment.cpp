@@ -8,6 +8,7 @@
 #include "core/base/edit_distance.h"
 #include "core/base/error.h"
 #include "lab/rl/environments.h"
+#include "lab/rl/gym_environment.h"
 
 namespace torpor::lab {
 
@@ -158,6 +159,7 @@ constexpr Named kEnvironments[] = {{"catch", make_catch},
                                    {"space-invaders-mini", make_space_invaders_mini},
                                    {"freeway-mini", make_freeway_mini},
                                    {"seaquest-mini", make_seaquest_mini}};
+constexpr std::string_view kGym = "gym:";
 
 }  // namespace
 
@@ -168,12 +170,13 @@ std::vector<std::string> environment_names() {
 }
 
 std::string environment_help() {
-  return fmt::format("{}", fmt::join(environment_names(), ", "));
+  return fmt::format("{}; of Gymnasium gym:ID (gym:ALE/Breakout-v5)", fmt::join(environment_names(), ", "));
 }
 
 std::unique_ptr<Environment> make_environment(std::string_view name, std::uint64_t seed) {
   for (const Named& environment : kEnvironments)
     if (name == environment.name) return environment.make(seed);
+  if (name.starts_with(kGym)) return make_gym_environment(std::string(name.substr(kGym.size())), seed);
   const std::vector<std::string> names = environment_names();
   const auto nearest = std::min_element(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
     return edit_distance(a, name) < edit_distance(b, name);

@@ -9,11 +9,11 @@ namespace torpor::lab {
 namespace {
 
 constexpr int kSide = 10;
-constexpr std::size_t kCells = static_cast<std::size_t>(kSide * kSide);
+constexpr std::size_t kCells = static_cast<std::size_t>(kSide) * kSide;
 using Board = std::array<bool, kCells>;
 
 std::size_t cell(int y, int x) {
-  return static_cast<std::size_t>(y * kSide + x);
+  return static_cast<std::size_t>(y) * kSide + static_cast<std::size_t>(x);
 }
 bool inside(int x) {
   return x >= 0 && x < kSide;
@@ -115,7 +115,7 @@ class BreakoutMini final : public GridGame {
  private:
   static constexpr int kFirstRow = 1, kRows = 3;  // of bricks
 
-  bool& brick(int y, int x) { return bricks_[static_cast<std::size_t>((y - kFirstRow) * kSide + x)]; }
+  bool& brick(int y, int x) { return bricks_[cell(y - kFirstRow, x)]; }
   bool has_brick(int y, int x) { return y >= kFirstRow && y < kFirstRow + kRows && brick(y, x); }
 
   void start() override {
@@ -623,7 +623,8 @@ class SeaquestMini final : public GridGame {
     double reward = 0;
     if (divers_aboard_ == kMostDivers) {
       divers_aboard_ = 0;
-      reward = static_cast<double>(air_ * 10 / kMostAir);
+      const int tenths = air_ * 10 / kMostAir;
+      reward = tenths;
     }
     air_ = kMostAir;
     --divers_aboard_;

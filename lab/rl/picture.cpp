@@ -29,8 +29,7 @@ void Painter::line(double x0, double y0, double x1, double y1, double thickness,
       const double px = x + 0.5, py = y + 0.5;
       const double along =
           length == 0 ? 0 : std::clamp(((px - ax) * (bx - ax) + (py - ay) * (by - ay)) / length, 0.0, 1.0);
-      if (std::hypot(px - ax - along * (bx - ax), py - ay - along * (by - ay)) <= radius)
-        picture_.pixels[static_cast<std::size_t>(y * picture_.width + x)] = colour;
+      if (std::hypot(px - ax - along * (bx - ax), py - ay - along * (by - ay)) <= radius) pixel(x, y) = colour;
     }
 }
 
@@ -39,8 +38,7 @@ void Painter::box(double x0, double y0, double x1, double y1, std::uint8_t colou
     return std::clamp(static_cast<int>(std::lround(part * size)), 0, size);
   };
   for (int y = place(1 - y1, picture_.height); y < place(1 - y0, picture_.height); ++y)
-    for (int x = place(x0, picture_.width); x < place(x1, picture_.width); ++x)
-      picture_.pixels[static_cast<std::size_t>(y * picture_.width + x)] = colour;
+    for (int x = place(x0, picture_.width); x < place(x1, picture_.width); ++x) pixel(x, y) = colour;
 }
 
 Picture picture_of_grid(std::span<const float> cells, std::int64_t channels, std::int64_t rows, std::int64_t columns,

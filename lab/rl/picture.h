@@ -31,6 +31,11 @@ class Painter {
   Picture finish() { return std::move(picture_); }
 
  private:
+  std::uint8_t& pixel(int x, int y) {
+    return picture_
+        .pixels[static_cast<std::size_t>(y) * static_cast<std::size_t>(picture_.width) + static_cast<std::size_t>(x)];
+  }
+
   Picture picture_;
 };
 

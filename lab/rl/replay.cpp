@@ -29,7 +29,7 @@ Replay::Replay(EnvironmentSpec spec, ReplayOptions options) : spec_(std::move(sp
   frame_ = spec_.values() / frames;
   width_ = std::max<std::int64_t>(1, spec_.action_values);
   const std::int64_t all = o.environments * slots_;
-  const auto keep = [&](const char* name, std::vector<std::int64_t> sizes, at::ScalarType type) {
+  const auto keep = [&](const char* name, const std::vector<std::int64_t>& sizes, at::ScalarType type) {
     state_.emplace_back(name, torch::zeros(sizes, type));
     return state_.back().second;
   };
@@ -79,7 +79,7 @@ void Replay::write(Step step, std::span<const float> observation, std::int64_t a
   if (bytes_ != nullptr) {
     const auto scale = static_cast<float>(1 / spec_.byte_scale);
     std::transform(newest, newest + frame_, bytes_ + at * frame_,
-                   [scale](float v) { return static_cast<std::uint8_t>(v * scale + 0.5F); });
+                   [scale](float v) { return static_cast<std::uint8_t>(std::lround(v * scale)); });
   } else {
     std::copy_n(newest, frame_, numbers_ + at * frame_);
   }

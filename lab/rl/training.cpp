@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -46,7 +47,7 @@ TensorView view_of(const std::string& name, const at::Tensor& tensor) {
 }
 
 /// Bit for bit.
-void fill(at::Tensor to, const TensorView& from, const std::string& where) {
+void fill(const at::Tensor& to, const TensorView& from, const std::string& where) {
   if (from.format != format_of(to) || from.shape != to.sizes().vec())
     throw BadInput(
         "{}: tensor \"{}\": expected the size and type of this run's, found others: was it written with "
@@ -257,8 +258,11 @@ struct RlTraining::State {
     all.emplace_back("generator", at::detail::getDefaultCPUGenerator().get_state());
     std::vector<TensorView> views;
     for (const auto& [name, tensor] : all) views.push_back(view_of(name, tensor.detach()));
+    const Clock::time_point start = Clock::now();
     write_safetensors(path, views, {{"state", json().dump()}});
     saved = Clock::now();
+    // A replay of pictures is large: at most a twentieth of the time goes into writing it.
+    if (save_every > 0) save_every = std::max(save_every, 20 * seconds_since(start));
   }
 
   VectorEnvironment& environments;

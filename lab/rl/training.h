@@ -30,7 +30,8 @@ class RlTraining {
   RlTraining(const RlTraining&) = delete;
   RlTraining& operator=(const RlTraining&) = delete;
 
-  /// Where to save the state of the run, every so many seconds and at the end; what resume() reads.
+  /// Where to save the state of the run, every so many seconds, or less often where writing takes long (0: as often as
+  /// can be), and at the end; what resume() reads.
   void checkpoint_to(std::filesystem::path path, double seconds);
   /// Goes on where a checkpoint was written: all that follows is as if nothing had happened, replay and random draws
   /// included; environments whose state is out of reach start a new episode. Throws BadInput: a checkpoint of another
