@@ -72,7 +72,7 @@ namespace {
 
 constexpr std::size_t kHead = 8 * (8 + 64);
 constexpr int kSide = 84, kFrames = 4;
-constexpr std::size_t kPixels = static_cast<std::size_t>(kSide * kSide);
+constexpr std::size_t kPixels = static_cast<std::size_t>(kSide) * kSide;
 
 /// The Python process, and the memory that is shared with it.
 class Server {
@@ -203,7 +203,7 @@ class Server {
   Json read_line() {
     std::string line;
     for (char byte = read_byte(); byte != '\n'; byte = read_byte()) line.push_back(byte);
-    const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object()) fail("answered with something else than was asked for: " + line.substr(0, 200));
     return json;
   }
