@@ -36,7 +36,6 @@ std::int64_t ContinualBackprop::step(std::int64_t step, const std::vector<at::Te
     Layer& state = layers_[l];
     const RecyclableLayer& layer = recycler_.layers()[l];
     const at::Tensor h = values[l].detach();
-    const auto by_neuron = [](const at::Tensor& x) { return x.dim() == 4 ? x.mean({0, 2, 3}) : x.mean(0); };
     const double rest = 1 - options_.decay;
     state.mean_value.mul_(options_.decay).add_(by_neuron(h), rest);
     at::Tensor mask = torch::zeros({layer.neurons()}, at::kBool);

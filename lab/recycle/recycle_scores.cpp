@@ -13,11 +13,6 @@ namespace {
 constexpr std::array<std::string_view, 6> kNames = {"activation", "mean_subtracted",   "activation_gradient",
                                                     "gradient",   "connected_weights", "contribution"};
 
-/// The mean over all but the neurons, dimension 1.
-at::Tensor by_neuron(const at::Tensor& values) {
-  return values.dim() == 2 ? values.mean(0) : values.mean({0, 2, 3});
-}
-
 at::Tensor batch_mean(const at::Tensor& values) {
   return values.dim() == 2 ? values.mean(0, /*keepdim=*/true) : values.mean({0, 2, 3}, /*keepdim=*/true);
 }
@@ -79,6 +74,10 @@ at::Tensor recycle_scores(RecycleScore score, const RecyclableLayer& layer, cons
       break;
   }
   return sizes / (sizes.mean() + 1e-9);
+}
+
+at::Tensor by_neuron(const at::Tensor& values) {
+  return values.dim() == 2 ? values.mean(0) : values.mean({0, 2, 3});
 }
 
 at::Tensor outgoing_size(const RecyclableLayer& layer) {

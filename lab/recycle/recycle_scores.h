@@ -39,6 +39,9 @@ struct ProbeValues {
 /// InvalidArgument for values of another size or a missing gradient.
 at::Tensor recycle_scores(RecycleScore score, const RecyclableLayer& layer, const ProbeValues& probe);
 
+/// [neurons]: the mean over all but the neurons of [batch, neurons] or [batch, neurons, H, W].
+at::Tensor by_neuron(const at::Tensor& values);
+
 /// [neurons]: the sum of |w| over all weights that read each.
 at::Tensor outgoing_size(const RecyclableLayer& layer);
 

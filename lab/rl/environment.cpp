@@ -33,10 +33,6 @@ std::int64_t Environment::below(std::int64_t n) {
                                                      : scripted());
 }
 
-double Environment::normal() {
-  return scripted_.empty() ? random_.normal() : scripted();
-}
-
 void Environment::set_sticky(double probability) {
   if (!(probability >= 0) || probability >= 1)
     throw InvalidArgument("[{}] expected a probability of sticky actions from 0 to below 1, got {}", spec_.name,

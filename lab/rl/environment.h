@@ -95,7 +95,6 @@ class Environment {
   double uniform(double low, double high);
   std::int64_t below(std::int64_t n);
   bool chance(double probability) { return uniform(0, 1) < probability; }
-  double normal();
 
  private:
   template <class Advance>

@@ -134,11 +134,7 @@ void Replay::add(std::int64_t environment, std::span<const float> action, double
   // Transitions that this step completes.
   const std::int64_t first = std::max({oldest(environment), now.time - options_.n_step + 1, now.time - age});
   for (std::int64_t t = first; t <= now.time; ++t)
-    if (is_terminated || is_truncated || t == now.time - options_.n_step + 1) enter({environment, t});
-}
-
-void Replay::enter(Step step) {
-  set_leaf(slot(step), *largest_);
+    if (is_terminated || is_truncated || t == now.time - options_.n_step + 1) set_leaf(slot({environment, t}), *largest_);
 }
 
 void Replay::clear(std::int64_t environment) {
@@ -148,10 +144,6 @@ void Replay::clear(std::int64_t environment) {
   if (head(environment) >= 0) ages_[slot({environment, head(environment)})] = 0;  // older frames are forgotten
   if (tree_ != nullptr)
     for (std::int64_t t = from; t <= head(environment); ++t) set_leaf(slot({environment, t}), 0);
-}
-
-void Replay::clear_all() {
-  for (std::int64_t e = 0; e < options_.environments; ++e) clear(e);
 }
 
 std::int64_t Replay::size() const {
@@ -284,13 +276,6 @@ Transitions Replay::sample(std::int64_t batch, Random& random) const {
     discounts[b] = ends_[slot(last)] == terminated ? 0 : static_cast<float>(factor);
     if (tree_ != nullptr) out.places.push_back(at);
   }
-  return out;
-}
-
-at::Tensor Replay::sample_observations(std::int64_t batch, Random& random) const {
-  at::Tensor out = torch::empty(shape(batch));
-  float* const values = out.mutable_data_ptr<float>();
-  for (std::int64_t b = 0; b < batch; ++b) read(draw(random), values + b * spec_.values());
   return out;
 }
 

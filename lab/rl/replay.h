@@ -48,15 +48,12 @@ class Replay {
            bool terminated, bool truncated);
   /// Forgets what an environment has given, but where it stands.
   void clear(std::int64_t environment);
-  void clear_all();
 
   /// Steps that are stored.
   std::int64_t size() const;
 
   /// Uniformly, or by priority, with replacement. Throws InvalidArgument where no transition is complete.
   Transitions sample(std::int64_t batch, Random& random) const;
-  /// Observations alone, uniformly. [batch, observation…].
-  at::Tensor sample_observations(std::int64_t batch, Random& random) const;
 
   /// |temporal-difference errors| of drawn transitions. New ones begin with the largest so far. No effect without
   /// priorities.
@@ -85,7 +82,6 @@ class Replay {
   Step draw_by_priority(Random& random, float* probability) const;
   std::int64_t any(Random& random, std::int64_t* environment) const;
   void set_leaf(std::int64_t slot, float value);
-  void enter(Step step);
   void check_environment(std::int64_t environment) const;
   std::vector<std::int64_t> shape(std::int64_t batch) const;
 
