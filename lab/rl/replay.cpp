@@ -134,7 +134,8 @@ void Replay::add(std::int64_t environment, std::span<const float> action, double
   // Transitions that this step completes.
   const std::int64_t first = std::max({oldest(environment), now.time - options_.n_step + 1, now.time - age});
   for (std::int64_t t = first; t <= now.time; ++t)
-    if (is_terminated || is_truncated || t == now.time - options_.n_step + 1) set_leaf(slot({environment, t}), *largest_);
+    if (is_terminated || is_truncated || t == now.time - options_.n_step + 1)
+      set_leaf(slot({environment, t}), *largest_);
 }
 
 void Replay::clear(std::int64_t environment) {
