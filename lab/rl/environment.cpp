@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "lab/rl/environments.h"
 #include "lab/rl/gym_environment.h"
+#include "lab/rl/mujoco_environment.h"
 
 namespace torpor::lab {
 
@@ -26,6 +27,10 @@ double Environment::scripted() {
 
 double Environment::uniform(double low, double high) {
   return scripted_.empty() ? low + (high - low) * random_.uniform() : scripted();
+}
+
+double Environment::normal() {
+  return scripted_.empty() ? random_.normal() : scripted();
 }
 
 std::int64_t Environment::below(std::int64_t n) {
@@ -162,6 +167,7 @@ constexpr std::string_view kGym = "gym:";
 std::vector<std::string> environment_names() {
   std::vector<std::string> names;
   for (const Named& environment : kEnvironments) names.emplace_back(environment.name);
+  for (const std::string_view name : mujoco_environment_names()) names.emplace_back(name);
   return names;
 }
 
@@ -172,6 +178,7 @@ std::string environment_help() {
 std::unique_ptr<Environment> make_environment(std::string_view name, std::uint64_t seed) {
   for (const Named& environment : kEnvironments)
     if (name == environment.name) return environment.make(seed);
+  if (auto environment = make_mujoco_environment(name, seed)) return environment;
   if (name.starts_with(kGym)) return make_gym_environment(std::string(name.substr(kGym.size())), seed);
   const std::vector<std::string> names = environment_names();
   const auto nearest = std::min_element(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {

@@ -17,7 +17,7 @@ namespace torpor::lab {
 
 struct EnvironmentSpec {
   std::string name;
-  std::vector<std::int64_t> observation;  // [values] or [channels, height, width]
+  std::vector<std::int64_t> observation = {};  // [values] or [channels, height, width]
   /// Above 0, observations are whole numbers from 0 to 255 times this: 1 for zeros and ones, 1/255 for pixels.
   double byte_scale = 0;
   /// Above 1, the channels are so many frames, the newest last, each a step older than the next one; zeros before the
@@ -94,6 +94,7 @@ class Environment {
 
   double uniform(double low, double high);
   std::int64_t below(std::int64_t n);
+  double normal();  // standard
   bool chance(double probability) { return uniform(0, 1) < probability; }
 
  private:

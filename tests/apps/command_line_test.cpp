@@ -46,16 +46,14 @@ TEST(CommandLine, DoesNotAdvertiseWhatItCannotDo) {
     EXPECT_THAT(help, Not(HasSubstr(verb))) << verb;
 }
 
-TEST(CommandLine, NamesItsVersionWithinTenMilliseconds) {
-  double fastest = 1;
-  for (int i = 0; i < 20; ++i) {
-    const Outcome outcome = torpor({"--version"});
-    ASSERT_EQ(outcome.exit_code, 0);
-    EXPECT_THAT(outcome.out, AllOf(StartsWith("torpor "), HasSubstr("kernels: ")));
-    fastest = std::min(fastest, outcome.seconds);
-  }
+// Its ten milliseconds are bench/apps/startup.py's to measure. What would cost them, a large library loaded or
+// much set up ahead, touches pages: LibTorch alone many thousands.
+TEST(CommandLine, NamesItsVersionWithLittleWork) {
+  const Outcome outcome = torpor({"--version"});
+  ASSERT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.out, AllOf(StartsWith("torpor "), HasSubstr("kernels: ")));
 #if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT_LT(fastest, 0.010);
+  EXPECT_LT(outcome.page_faults, 1500);
 #endif
 }
 

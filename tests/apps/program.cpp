@@ -89,6 +89,7 @@ Outcome torpor(const std::vector<std::string>& arguments, const Surroundings& su
     outcome.seconds = std::chrono::duration<double>(elapsed).count();
     if (ended == child) {
       outcome.peak_kilobytes = usage.ru_maxrss;
+      outcome.page_faults = usage.ru_minflt + usage.ru_majflt;
       outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
       break;
     }

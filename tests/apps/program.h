@@ -16,6 +16,7 @@ struct Outcome {
   std::string out, err;
   double seconds = 0;
   std::int64_t peak_kilobytes = 0;  // of memory
+  std::int64_t page_faults = 0;     // pages that it touched: work at the start that no other process disturbs
 };
 
 struct Surroundings {

@@ -120,6 +120,55 @@ TEST_P(MinAtar, DoesWhatMinAtarDoesUnderTheSameDraws) {
   EXPECT_GT(rewards, 50);
 }
 
+class MuJoCo : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(All, MuJoCo,
+                         ::testing::Values("HalfCheetah-v4", "HalfCheetah-v5", "Hopper-v4", "Hopper-v5", "Walker2d-v4",
+                                           "Walker2d-v5", "Ant-v4", "Ant-v5"),
+                         [](const auto& environment) {
+                           std::string name = environment.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+// tests/golden/lab/make_mujoco.py: the same library under Gymnasium, which says what counts.
+TEST_P(MuJoCo, DoesWhatGymnasiumDoesUnderTheSameDraws) {
+  static const Json goldens = read_json(testing::golden("lab/mujoco.json"));
+  for (const Json& trace : goldens.at(GetParam())) {
+    const auto environment = make_environment(GetParam(), 1);
+    std::vector<float> observation(static_cast<std::size_t>(environment->spec().values()));
+    environment->script_draws(trace["draws"].get<std::vector<double>>());
+    environment->reset(observation);
+    const auto expect_observation = [&](std::size_t t) {
+      const auto wanted = trace["observations"].find(std::to_string(t));
+      if (wanted == trace["observations"].end()) return;
+      ASSERT_EQ(wanted->size(), observation.size());
+      for (std::size_t i = 0; i < observation.size(); ++i) {
+        const double value = (*wanted)[i].get<double>();
+        ASSERT_NEAR(static_cast<double>(observation[i]), value, 1e-6 * (1 + std::abs(value)))
+            << "step " << t << ", value " << i;
+      }
+    };
+    expect_observation(0);
+    for (std::size_t t = 0; t < trace["actions"].size(); ++t) {
+      const StepResult result = environment->step(trace["actions"][t].get<std::vector<float>>(), observation);
+      ASSERT_NEAR(result.reward, trace["rewards"][t].get<double>(), 1e-5) << t;
+      ASSERT_EQ(result.terminated, trace["ends"][t] == 1) << t;
+      expect_observation(t + 1);
+    }
+  }
+}
+
+TEST(MuJoCoTasks, AreTruncatedAfterAThousandSteps) {
+  const auto environment = make_environment("HalfCheetah-v5", 1);
+  std::vector<float> observation(17);
+  environment->reset(observation);
+  const std::vector<float> rest(6);
+  for (int t = 1; t < 1000; ++t) ASSERT_FALSE(environment->step(rest, observation).over()) << t;
+  const StepResult last = environment->step(rest, observation);
+  EXPECT_TRUE(last.truncated);
+  EXPECT_FALSE(last.terminated);
+}
+
 TEST(SpaceInvadersMini, ANewWaveIsFasterAndStartsAtTheTop) {
   const auto environment = make_environment("space-invaders-mini", 3);
   std::vector<float> observation(600);
@@ -266,8 +315,9 @@ TEST(Environment, TheSameSeedAndStateGoTheSameWay) {
     std::vector<float> x(values), y(values), z(values);
     const auto step = [](Environment& e, int t, std::vector<float>& out) {
       if (e.spec().actions > 0) return e.step(t % e.spec().actions, out);
-      const float torque = static_cast<float>(t % 5) - 2;
-      return e.step({&torque, 1}, out);
+      const std::vector<float> action(static_cast<std::size_t>(e.spec().action_values),
+                                      (static_cast<float>(t % 5) - 2) / 2);
+      return e.step(action, out);
     };
     a->reset(x);
     b->reset(y);
