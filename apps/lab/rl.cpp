@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "apps/lab/recycle_options.h"
 #include "apps/options.h"
 #include "apps/result.h"
 #include "apps/terminal.h"
@@ -26,14 +27,13 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Words {
-  std::string environment, agent, network, score = "activation", reset = "unit", only = "both";
+  std::string environment, agent, network, only = "both";
+  RecycleWords recycling;
   fs::path replay;
-  std::int64_t steps = 0, seeds = 1, period = 1000, n_step = 0, layer_reset = 0, warm_up = 0, environments = 0,
-               film = 500, first_layer = 0;
-  double ratio = 0, tau = 0.1, learning_rate = 0, weight_decay = 0, width = 1, sticky = 0, prioritised = 0,
-         continual = 0, checkpoint_every = 60, epsilon = -1;
-  bool recycle = false, double_q = false, dueling = false, resume = false, check = false, compensate = false,
-       prune = false, paper = false, target = false;
+  std::int64_t steps = 0, seeds = 1, n_step = 0, layer_reset = 0, warm_up = 0, environments = 0, film = 500;
+  double ratio = 0, learning_rate = 0, weight_decay = 0, width = 1, sticky = 0, prioritised = 0, continual = 0,
+         checkpoint_every = 60, epsilon = -1;
+  bool double_q = false, dueling = false, resume = false, compensate = false, paper = false, target = false;
 };
 
 void add_options(CLI::App& app, Words& w) {
@@ -65,34 +65,14 @@ void add_options(CLI::App& app, Words& w) {
   app.add_flag("--resume", w.resume, "Go on from the checkpoints in -o; with more --steps also beyond the end");
   app.add_option("--replay", w.replay, "Draw the report of a finished run in this folder again, and train nothing")
       ->type_name("DIR");
-  const std::string group = "Recycling";
-  CLI::Option* flag = app.add_flag("--recycle", w.recycle, "Recycle dormant neurons")->group(group);
-  const auto of_recycling = [&](CLI::Option* option) { option->group(group)->needs(flag); };
-  of_recycling(
-      add_number_option(app, "--tau", w.tau, "Scores of at most this are dormant; the layer's mean is 1 (0.1)"));
-  of_recycling(add_integer_option(app, "--period", w.period, 1, 1'000'000'000, "Updates between recyclings (1000)"));
-  CLI::Option* const score =
-      app.add_option("--score", w.score, fmt::format("{}", fmt::join(lab::recycle_score_names(), ", ")))
-          ->check(CLI::IsMember(lab::recycle_score_names()).description(""))
-          ->capture_default_str();
-  of_recycling(score);
-  CLI::Option* const reset =
-      app.add_option("--optimizer-reset", w.reset,
-                     "Of recycled neurons: unit (moments and counts), tensor, moments (as published), none")
-          ->check(CLI::IsMember({"unit", "tensor", "moments", "none"}).description(""))
-          ->capture_default_str();
-  of_recycling(reset);
+  const auto of_recycling = add_recycle_options(app, w.recycling, "Updates");
   CLI::Option* const only = app.add_option("--recycle-only", w.only, "Of sac's networks: actor, critic or both")
                                 ->check(CLI::IsMember({"actor", "critic", "both"}).description(""))
                                 ->capture_default_str();
   of_recycling(only);
   of_recycling(app.add_flag("--recycle-target", w.target, "Targets get the same new weights at once"));
-  of_recycling(add_integer_option(app, "--first-layer", w.first_layer, 0, 1000, "Leave layers before it alone (0)"));
   of_recycling(app.add_flag("--compensate", w.compensate, "Add to the next biases what neurons gave on the average"));
-  of_recycling(app.add_flag("--prune", w.prune, "Silence dormant neurons for ever in place of a new life"));
   of_recycling(app.add_flag("--paper-compatible", w.paper, "As the published code, errors included"));
-  of_recycling(
-      app.add_flag("--check-recycling", w.check, "Stop where recycling changed more than what the neurons gave"));
   of_recycling(add_number_option(app, "--continual-backprop", w.continual,
                                  "Replace this share of mature neurons each update, those of least use first, in place "
                                  "of all dormant ones each --period (1e-4 is usual)"));
@@ -125,27 +105,22 @@ lab::RlOptions options_of(const Words& w, const lab::EnvironmentSpec& spec) {
   options.layer_reset_every = w.layer_reset;
   options.log_every = std::max<std::int64_t>(
       1, std::min<std::int64_t>(2000, options.steps / options.train_every * options.updates / 50));
-  if (w.recycle) {
-    options.recycle = lab::RecycleOptions{.score = lab::recycle_score_of(w.score), .tau = w.tau, .period = w.period};
-    options.recycle->optimizer = w.reset == "unit"      ? lab::OptimizerReset::moments_and_unit_step
-                                 : w.reset == "tensor"  ? lab::OptimizerReset::moments_and_tensor_step
-                                 : w.reset == "moments" ? lab::OptimizerReset::moments
-                                                        : lab::OptimizerReset::none;
-    options.recycle->first_layer = static_cast<int>(w.first_layer);
+  if (w.recycling.recycle) {
+    options.recycle = recycle_options_of(w.recycling);
     options.recycle->compensate = w.compensate;
-    options.recycle->prune = w.prune;
     options.recycle->paper_compatible = w.paper;
     options.recycle->skip_obstacles = options.network == lab::NetworkKind::impala;
     options.recycle_actor = w.only != "critic";
     options.recycle_critic = w.only != "actor";
     options.recycle_target = w.target;
-    options.check_recycling = w.check;
+    options.check_recycling = w.recycling.check;
     if (w.continual != 0) {
       options.continual = lab::ContinualBackpropOptions{.replacement_rate = w.continual};
       options.recycle->compensate = true;
     }
     // Logs fall just before a recycling: behind one nothing is dormant.
-    if (!options.continual) options.log_every = std::max<std::int64_t>(1, options.log_every / w.period) * w.period;
+    if (!options.continual)
+      options.log_every = std::max<std::int64_t>(1, options.log_every / w.recycling.period) * w.recycling.period;
   }
   lab::check(options, spec);
   return options;

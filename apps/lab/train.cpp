@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "apps/lab/recycle_options.h"
 #include "apps/options.h"
 #include "apps/result.h"
 #include "apps/terminal.h"
@@ -34,6 +35,7 @@ struct Words {
   fs::path text, held_out, tokenizer;
   std::optional<std::int64_t> window, layers, d_ff, batch, vocab_size;
   std::optional<double> learning_rate;
+  RecycleWords recycling;
   bool resume = false;
 };
 
@@ -133,6 +135,7 @@ int train(std::span<const std::string> arguments) {
       "--text FILE [options]",
       {"torpor train --preset relu2-5m --text novels/ --held-out last-novel.txt -o relu2",
        "torpor train --preset relu2-5m --text novels/ --held-out last-novel.txt -o relu2 --resume",
+       "torpor train --preset relu2-5m --text novels/ --recycle --period 500 -o recycled",
        "torchrun --no-python --nproc-per-node 2 torpor train --text novels/ -o relu2"});
   Words words;
   lab::TrainOptions options;
@@ -179,6 +182,7 @@ int train(std::span<const std::string> arguments) {
                      "Steps; 0: only at the end (200)");
   add_integer_option(app, "--held-out-windows", options.held_out_windows, 0, 1'000'000'000,
                      "Windows of the held-out text to measure on, evenly spread; 0: all (256)");
+  add_recycle_options(app, words.recycling, "Steps");
   app.add_flag("--resume", words.resume, "Go on from the newest checkpoint in the folder of -o");
   if (!verb.parse(arguments)) return 0;
   CommonOptions& common = verb.common();
@@ -191,6 +195,10 @@ int train(std::span<const std::string> arguments) {
   options.learning_rate = words.learning_rate.value_or(preset.learning_rate);
   options.bf16 = words.precision == "bf16" || (words.precision == "auto" && multiplies_bf16());
   options.activation_l1 = lab::parse_staged_weight(words.activation_l1);
+  if (words.recycling.recycle) {
+    options.recycle = recycle_options_of(words.recycling);
+    options.check_recycling = words.recycling.check;
+  }
   options.seed = common.seed;
   if (common.threads > 0) at::set_num_threads(common.threads);
   const int threads = at::get_num_threads();
@@ -236,13 +244,21 @@ int train(std::span<const std::string> arguments) {
                      group == nullptr ? "" : fmt::format("{} processes of ", group->size()), threads,
                      options.bf16 ? "bf16" : "f32", start_step > 0 ? fmt::format(" · from step {}", start_step) : ""));
   const auto start = std::chrono::steady_clock::now();
-  double loss = 0;
+  double loss = 0, dormant = -1;
+  std::int64_t recycled = 0, again = 0;
   const std::int64_t tokens_a_step = static_cast<std::int64_t>(options.batch) * options.accumulation * text->window();
   {
     Progress progress("training", options.steps * tokens_a_step, "tokens", !common.quiet, start_step * tokens_a_step);
     trainer.run([&](const lab::StepReport& now) {
       loss = loss == 0 ? now.loss_nats_per_token : 0.98 * loss + 0.02 * now.loss_nats_per_token;
       std::string state = fmt::format("step {} loss {:.3f}", now.step, loss);
+      if (now.neurons) {
+        dormant = now.neurons->dormant;
+        recycled += now.neurons->recycled;
+        again += now.neurons->again;
+      }
+      if (dormant >= 0) state += fmt::format(", {:.1f} % dormant", 100 * dormant);
+      if (options.recycle) state += fmt::format(", {} recycled", recycled);
       if (now.held_out_bits_per_byte) state += fmt::format(" held out {:.3f} bits a byte", *now.held_out_bits_per_byte);
       progress.update(now.step * tokens_a_step, state);
     });
@@ -265,6 +281,9 @@ int train(std::span<const std::string> arguments) {
   if (held_out)  // of the network as it was written, rounded
     json["held_out_bits_per_byte"] = lab::bits_per_byte(*lab::TransformerImpl::load(result.folder()), *held_out,
                                                         options.held_out_windows, options.batch);
+  json["dormant"] = dormant >= 0 ? Json(dormant) : Json();
+  json["recycled"] = recycled;
+  json["recycled_again"] = again;
   json["processes"] = group == nullptr ? 1 : group->size();
   json["threads"] = threads;
   json["seconds"] = seconds;
@@ -277,9 +296,12 @@ int train(std::span<const std::string> arguments) {
     if (held_out)
       print(fmt::format("Held-out text: {} bits a byte\n",
                         bold(format_number(json["held_out_bits_per_byte"].get<double>(), 4))));
+    if (dormant >= 0) print(fmt::format("Dormant neurons of feed-forward layers: {}\n", format_share(dormant)));
+    if (options.recycle) print(fmt::format("Recycled: {}, of them {} again within two periods\n", recycled, again));
     print(fmt::format("Which of its neurons are inactive: torpor profile {} --text FILE\n", folder.string()));
   }
-  result.finish(json, threads, {{"model", "config.json"}, {"model", "model.safetensors"}, {"log", "log.csv"}});
+  result.finish(json, threads,
+                {{"model", "config.json"}, {"model", "model.safetensors"}, {"log", "log.csv"}, {"log", "neurons.csv"}});
   return 0;
 }
 

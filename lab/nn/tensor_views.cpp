@@ -2,16 +2,34 @@
 
 #include <torch/torch.h>
 
+#include <cstring>
+
 #include "core/base/error.h"
 
 namespace torpor::lab {
 namespace {
 
 NumberFormat format_of(at::ScalarType type) {
-  if (type == at::kFloat) return NumberFormat::f32;
-  if (type == at::kBFloat16) return NumberFormat::bf16;
-  if (type == at::kHalf) return NumberFormat::f16;
-  throw InvalidArgument("[view_of] expected f32, bf16 or f16, got {}", c10::toString(type));
+  switch (type) {
+    case at::kFloat:
+      return NumberFormat::f32;
+    case at::kBFloat16:
+      return NumberFormat::bf16;
+    case at::kHalf:
+      return NumberFormat::f16;
+    case at::kDouble:
+      return NumberFormat::f64;
+    case at::kLong:
+      return NumberFormat::i64;
+    case at::kInt:
+      return NumberFormat::i32;
+    case at::kBool:
+      return NumberFormat::boolean;
+    case at::kByte:
+      return NumberFormat::u8;
+    default:
+      throw InvalidArgument("[view_of] expected numbers that files hold, got {}", c10::toString(type));
+  }
 }
 
 }  // namespace
@@ -23,6 +41,15 @@ TensorView view_of(const std::string& name, const at::Tensor& tensor) {
           .format = format_of(tensor.scalar_type()),
           .shape = tensor.sizes().vec(),
           .bytes = {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}};
+}
+
+void copy_bits(const TensorView& from, const at::Tensor& to, const std::string& where) {
+  if (from.format != format_of(to.scalar_type()) || from.shape != to.sizes().vec())
+    throw BadInput(
+        "{}: tensor \"{}\": expected the size and type of this run's, found others: was it written with the same "
+        "options?",
+        where, from.name);
+  std::memcpy(to.mutable_data_ptr(), from.bytes.data(), from.bytes.size());
 }
 
 at::Tensor tensor_of(const TensorView& view, const std::string& where) {

@@ -9,10 +9,15 @@
 
 namespace torpor::lab {
 
-/// A view of a contiguous f32, bf16 or f16 tensor on the CPU, which must outlive it. Throws InvalidArgument for others.
+/// A view of a contiguous tensor on the CPU, which must outlive it. Throws InvalidArgument for another, or a type that
+/// files do not hold.
 TensorView view_of(const std::string& name, const at::Tensor& tensor);
 
 /// The numbers of a view as f32, [its shape]. `where` names its file. Throws BadInput for NaN and infinity.
 at::Tensor tensor_of(const TensorView& view, const std::string& where);
+
+/// Copies the view's numbers, bit for bit. Throws BadInput, naming `where`, for another type or shape than the
+/// tensor's.
+void copy_bits(const TensorView& from, const at::Tensor& to, const std::string& where);
 
 }  // namespace torpor::lab

@@ -20,7 +20,7 @@ void AdamRow(const AdamStep& adam, std::int64_t n, float row_step, float row_sca
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto beta1 = hn::Set(d, adam.beta1), beta2 = hn::Set(d, adam.beta2), eps = hn::Set(d, adam.eps);
   const auto new1 = hn::Set(d, 1 - adam.beta1), new2 = hn::Set(d, 1 - adam.beta2),
-             decay = hn::Set(d, adam.weight_decay);
+             decay = hn::Set(d, adam.weight_decay), kept = hn::Set(d, adam.kept);
   const auto step_here = hn::Set(d, row_step), scale_here = hn::Set(d, row_scale);
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
@@ -32,14 +32,15 @@ void AdamRow(const AdamStep& adam, std::int64_t n, float row_step, float row_sca
     const auto scale = hn::Max(scale_here, hn::LoadU(d, column_scale + i));
     hn::StoreU(first, d, m + i);
     hn::StoreU(second, d, v + i);
-    hn::StoreU(hn::Sub(weight, hn::Div(hn::Mul(step, first), hn::MulAdd(hn::Sqrt(second), scale, eps))), d, w + i);
+    hn::StoreU(hn::MulSub(kept, weight, hn::Div(hn::Mul(step, first), hn::MulAdd(hn::Sqrt(second), scale, eps))), d,
+               w + i);
   }
   for (; i < n; ++i) {
     const float gradient = g[i] + adam.weight_decay * w[i];
     m[i] = adam.beta1 * m[i] + (1 - adam.beta1) * gradient;
     v[i] = adam.beta2 * v[i] + (1 - adam.beta2) * gradient * gradient;
-    w[i] -=
-        std::max(row_step, column_step[i]) * m[i] / (std::sqrt(v[i]) * std::max(row_scale, column_scale[i]) + adam.eps);
+    w[i] = adam.kept * w[i] - std::max(row_step, column_step[i]) * m[i] /
+                                  (std::sqrt(v[i]) * std::max(row_scale, column_scale[i]) + adam.eps);
   }
 }
 

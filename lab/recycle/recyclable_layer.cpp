@@ -6,6 +6,12 @@
 
 namespace torpor::lab {
 
+std::vector<IncomingWeight> RecyclableLayer::incoming() const {
+  std::vector<IncomingWeight> all = {{weight_name, bias_name, weight, bias, initialise}};
+  all.insert(all.end(), gates.begin(), gates.end());
+  return all;
+}
+
 void check_layer(const RecyclableLayer& layer) {
   if (!layer.weight.defined() || layer.weight.dim() < 2)
     throw InvalidArgument("[recycle] layer \"{}\": expected a weight of [neurons, inputs, …]", layer.name);
@@ -16,6 +22,12 @@ void check_layer(const RecyclableLayer& layer) {
                             neurons, tensor.numel());
   };
   expect_neurons(layer.bias, "bias");
+  for (const IncomingWeight& gate : layer.gates) {
+    if (!gate.weight.defined() || gate.weight.dim() < 2 || gate.weight.size(0) != neurons)
+      throw InvalidArgument("[recycle] layer \"{}\": expected a gate \"{}\" of {} neurons", layer.name, gate.name,
+                            neurons);
+    expect_neurons(gate.bias, fmt::format("bias \"{}\"", gate.bias_name));
+  }
   for (const NeuronNorm& norm : layer.norms)
     for (const at::Tensor& tensor : {norm.weight, norm.bias, norm.running_mean, norm.running_var})
       expect_neurons(tensor, fmt::format("norm \"{}\"", norm.name));

@@ -22,36 +22,47 @@ enum class FlattenOrder : std::uint8_t {
 
 /// A parameter whose inputs (dimension 1) read a layer's neurons.
 struct OutgoingWeight {
-  std::string name;
-  at::Tensor weight;            // [out, in, …]
+  std::string name = {};
+  at::Tensor weight = {};       // [out, in, …]
   std::int64_t per_neuron = 1;  // inputs that a neuron has: H W behind a flatten
   FlattenOrder order = FlattenOrder::channel_major;
-  std::int64_t first = 0;                             // input of the first neuron, where others lie before it
-  at::Tensor bias;                                    // [out] of the layer that reads, or undefined
-  bool pooled = false;                                // a pool lies between: what it reads is not what a probe sees
-  std::function<void(const at::Tensor&)> initialise;  // as the layer that reads was initialised
+  std::int64_t first = 0;  // input of the first neuron, where others lie before it
+  at::Tensor bias = {};    // [out] of the layer that reads, or undefined
+  bool pooled = false;     // a pool lies between: what it reads is not what a probe sees
+  std::function<void(const at::Tensor&)> initialise = {};  // as the layer that reads was initialised
 };
 
 /// A batch norm between the product and the activation function, or behind it. Others keep a neuron from being changed
 /// without the rest of its layer.
 struct NeuronNorm {
-  std::string name;
-  at::Tensor weight, bias;               // [neurons] or undefined
-  at::Tensor running_mean, running_var;  // [neurons] or undefined
+  std::string name = {};
+  at::Tensor weight = {}, bias = {};               // [neurons] or undefined
+  at::Tensor running_mean = {}, running_var = {};  // [neurons] or undefined
+};
+
+/// A parameter whose rows make a layer's neurons.
+struct IncomingWeight {
+  std::string name = {}, bias_name = {};
+  at::Tensor weight = {};                                  // [neurons, in, …]
+  at::Tensor bias = {};                                    // [neurons] or undefined
+  std::function<void(const at::Tensor&)> initialise = {};  // fills a tensor like weight with fresh weights
 };
 
 struct RecyclableLayer {
-  std::string name;
-  std::string weight_name, bias_name;
-  at::Tensor weight;                                  // [neurons, in, …]
-  at::Tensor bias;                                    // [neurons] or undefined
-  std::function<void(const at::Tensor&)> initialise;  // fills a tensor like weight with fresh weights
-  std::vector<NeuronNorm> norms;
-  std::vector<OutgoingWeight> outgoing;  // all that read the layer
+  std::string name = {};
+  std::string weight_name = {}, bias_name = {};
+  at::Tensor weight = {};                                  // [neurons, in, …]
+  at::Tensor bias = {};                                    // [neurons] or undefined
+  std::function<void(const at::Tensor&)> initialise = {};  // fills a tensor like weight with fresh weights
+  std::vector<IncomingWeight> gates = {};                  // more of the kind: a gated unit's
+  std::vector<NeuronNorm> norms = {};
+  std::vector<OutgoingWeight> outgoing = {};  // all that read the layer
   /// What keeps its neurons from being recycled without changing others: "a residual sum reads them". Empty: nothing.
-  std::string obstacle;
+  std::string obstacle = {};
 
   std::int64_t neurons() const { return weight.size(0); }
+  /// All that makes its neurons: its own weight, and the gates.
+  std::vector<IncomingWeight> incoming() const;
 };
 
 /// Throws InvalidArgument, naming the layer, where tensors do not fit: an outgoing weight with too few inputs for the

@@ -19,7 +19,9 @@ at::Tensor batch_mean(const at::Tensor& values) {
 
 /// Sum of |w| over what makes each neuron.
 at::Tensor incoming_size(const RecyclableLayer& layer) {
-  return layer.weight.detach().abs().flatten(1).sum(1);
+  at::Tensor sum = torch::zeros({layer.neurons()});
+  for (const IncomingWeight& from : layer.incoming()) sum += from.weight.detach().abs().flatten(1).sum(1);
+  return sum;
 }
 
 }  // namespace

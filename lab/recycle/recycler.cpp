@@ -106,10 +106,28 @@ at::Tensor Recycler::inputs_read(const OutgoingWeight& to, const at::Tensor& mas
   return options_.paper_compatible ? inputs_of_official(to, mask) : inputs_of(to, mask);
 }
 
-void Recycler::renew_incoming(const RecyclableLayer& layer, const at::Tensor& mask, const at::Tensor& fresh) const {
-  at::Tensor weight = layer.weight.detach();
-  weight.copy_(at::where(along(mask, weight, 0), fresh, weight));
-  if (layer.bias.defined()) layer.bias.detach().masked_fill_(mask, 0);
+/// Weights as the neurons of the mask get them, for all neurons.
+at::Tensor Recycler::fresh_incoming(const IncomingWeight& from, const at::Tensor& mask) const {
+  at::Tensor fresh = torch::empty_like(from.weight.detach());
+  from.initialise(fresh);
+  if (options_.incoming == IncomingWeights::rescaled && !mask.all().item<bool>()) {
+    const at::Tensor norms = from.weight.detach().flatten(1).norm(2, 1);
+    const at::Tensor others = norms.masked_select(mask.logical_not()).mean();
+    const at::Tensor own = fresh.flatten(1).norm(2, 1);
+    fresh.mul_(along(options_.incoming_scale * others / own, fresh, 0));
+  }
+  return fresh;
+}
+
+/// fresh: one for each of layer.incoming().
+void Recycler::renew_incoming(const RecyclableLayer& layer, const at::Tensor& mask,
+                              const std::vector<at::Tensor>& fresh) {
+  const std::vector<IncomingWeight> incoming = layer.incoming();
+  for (std::size_t i = 0; i < incoming.size(); ++i) {
+    at::Tensor weight = incoming[i].weight.detach();
+    weight.copy_(at::where(along(mask, weight, 0), fresh[i], weight));
+    if (incoming[i].bias.defined()) incoming[i].bias.detach().masked_fill_(mask, 0);
+  }
   for (const NeuronNorm& norm : layer.norms) {
     if (norm.weight.defined()) norm.weight.detach().masked_fill_(mask, 1);
     if (norm.bias.defined()) norm.bias.detach().masked_fill_(mask, 0);
@@ -160,9 +178,11 @@ void Recycler::reset_optimizer(const std::vector<at::Tensor>& masks) {
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     if (!masks[l].any().item<bool>()) continue;
     const RecyclableLayer& layer = layers_[l];
-    join(parts[layer.weight_name].rows, masks[l]);
+    for (const IncomingWeight& from : layer.incoming()) {
+      join(parts[from.name].rows, masks[l]);
+      if (!options_.paper_compatible && from.bias.defined()) join(parts[from.bias_name].rows, masks[l]);
+    }
     if (!options_.paper_compatible) {
-      if (layer.bias.defined()) join(parts[layer.bias_name].rows, masks[l]);
       for (const NeuronNorm& norm : layer.norms) {
         if (norm.weight.defined()) join(parts[norm.name + ".weight"].rows, masks[l]);
         if (norm.bias.defined()) join(parts[norm.name + ".bias"].rows, masks[l]);
@@ -198,8 +218,10 @@ RecycleReport Recycler::recycle(std::int64_t step, const std::vector<ProbeValues
 void Recycler::keep_pruned() const {
   const at::NoGradGuard no_gradient;
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    layers_[l].weight.detach().masked_fill_(along(pruned_[l], layers_[l].weight, 0), 0);
-    if (layers_[l].bias.defined()) layers_[l].bias.detach().masked_fill_(pruned_[l], 0);
+    for (const IncomingWeight& from : layers_[l].incoming()) {
+      from.weight.detach().masked_fill_(along(pruned_[l], from.weight, 0), 0);
+      if (from.bias.defined()) from.bias.detach().masked_fill_(pruned_[l], 0);
+    }
   }
 }
 
@@ -226,14 +248,8 @@ void Recycler::renew(std::int64_t step, const std::vector<at::Tensor>& masks, co
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     if (counts[l] == 0) continue;
     const RecyclableLayer& layer = layers_[l];
-    at::Tensor fresh = torch::empty_like(layer.weight.detach());
-    layer.initialise(fresh);
-    if (options_.incoming == IncomingWeights::rescaled && counts[l] < layer.neurons()) {
-      const at::Tensor norms = layer.weight.detach().flatten(1).norm(2, 1);
-      const at::Tensor others = norms.masked_select(masks[l].logical_not()).mean();
-      const at::Tensor own = fresh.flatten(1).norm(2, 1);
-      fresh.mul_(along(options_.incoming_scale * others / own, fresh, 0));
-    }
+    std::vector<at::Tensor> fresh;
+    for (const IncomingWeight& from : layer.incoming()) fresh.push_back(fresh_incoming(from, masks[l]));
     renew_incoming(layer, masks[l], fresh);
     for (const auto& copy : copies_) renew_incoming(copy[l], masks[l], fresh);
     last_[l].masked_fill_(masks[l], step);

@@ -92,7 +92,9 @@ class Recycler {
 
  private:
   at::Tensor select(const at::Tensor& scores, std::int64_t step);
-  void renew_incoming(const RecyclableLayer& layer, const at::Tensor& mask, const at::Tensor& fresh) const;
+  at::Tensor fresh_incoming(const IncomingWeight& from, const at::Tensor& mask) const;
+  static void renew_incoming(const RecyclableLayer& layer, const at::Tensor& mask,
+                             const std::vector<at::Tensor>& fresh);
   void renew_outgoing(const OutgoingWeight& to, const at::Tensor& inputs, const at::Tensor& fresh) const;
   void compensate(const RecyclableLayer& layer, const at::Tensor& mask, const at::Tensor& values) const;
   void reset_optimizer(const std::vector<at::Tensor>& masks);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "core/base/error.h"
 #include "lab/recycle/adam_row.h"
@@ -72,12 +73,19 @@ double UnitAdam::scale_of(std::int64_t count) const {
   return 1 / std::sqrt(1 - std::pow(options_.beta2, static_cast<double>(count)));
 }
 
-// The fused step takes one count a tensor. Tensors with units that are younger than that, and young enough for the
-// count to matter, are stepped row by row.
+double UnitAdam::decay_of(const Parameter& p) const {
+  return options_.decoupled && p.weight.dim() < 2 ? 0 : options_.weight_decay;
+}
+
+// The fused step takes one count a tensor and one decay for all. Tensors with units that are younger than that, and
+// young enough for the count to matter, are stepped row by row.
 void UnitAdam::step(double learning_rate) {
   const at::NoGradGuard no_gradient;
   ++steps_;
-  std::vector<at::Tensor> weights, gradients, exp_avg, exp_avg_sq, steps;
+  struct Group {
+    std::vector<at::Tensor> weights, gradients, exp_avg, exp_avg_sq, steps;
+  };
+  std::map<double, Group> groups;  // by decay
   for (Parameter& p : parameters_) {
     if (!p.weight.grad().defined()) continue;
     const auto tensor_since = p.tensor_since.item<std::int64_t>();
@@ -85,15 +93,23 @@ void UnitAdam::step(double learning_rate) {
       step_by_units(p, learning_rate);
       continue;
     }
-    weights.push_back(p.weight.detach());
-    gradients.push_back(p.weight.grad());
-    exp_avg.push_back(p.exp_avg);
-    exp_avg_sq.push_back(p.exp_avg_sq);
-    steps.push_back(torch::full({}, static_cast<double>(steps_ - tensor_since)));  // f32: exact for 16 million steps
+    Group& group = groups[decay_of(p)];
+    group.weights.push_back(p.weight.detach());
+    group.gradients.push_back(p.weight.grad());
+    group.exp_avg.push_back(p.exp_avg);
+    group.exp_avg_sq.push_back(p.exp_avg_sq);
+    // f32: exact for 16 million steps
+    group.steps.push_back(torch::full({}, static_cast<double>(steps_ - tensor_since)));
   }
-  if (weights.empty()) return;
-  at::_fused_adam_(weights, gradients, exp_avg, exp_avg_sq, {}, steps, learning_rate, options_.beta1, options_.beta2,
-                   options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+  const auto fused = [&](const auto& step) {
+    for (auto& [decay, group] : groups)
+      step(group.weights, group.gradients, group.exp_avg, group.exp_avg_sq, at::TensorList(), group.steps,
+           learning_rate, options_.beta1, options_.beta2, decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+  };
+  if (options_.decoupled)
+    fused([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+  else
+    fused([](auto&&... arguments) { at::_fused_adam_(arguments...); });
 }
 
 void UnitAdam::step_by_units(Parameter& p, double learning_rate) const {
@@ -119,8 +135,12 @@ void UnitAdam::step_by_units(Parameter& p, double learning_rate) const {
     std::fill_n(column_step.begin() + c * inner, inner, step);
     std::fill_n(column_scale.begin() + c * inner, inner, scale);
   }
-  const detail::AdamStep adam{static_cast<float>(options_.beta1), static_cast<float>(options_.beta2),
-                              static_cast<float>(options_.eps), static_cast<float>(options_.weight_decay)};
+  const double decay = decay_of(p);
+  const detail::AdamStep adam{.beta1 = static_cast<float>(options_.beta1),
+                              .beta2 = static_cast<float>(options_.beta2),
+                              .eps = static_cast<float>(options_.eps),
+                              .weight_decay = static_cast<float>(options_.decoupled ? 0 : decay),
+                              .kept = static_cast<float>(options_.decoupled ? 1 - learning_rate * decay : 1)};
   float* const w = p.weight.mutable_data_ptr<float>();
   float* const m = p.exp_avg.mutable_data_ptr<float>();
   float* const v = p.exp_avg_sq.mutable_data_ptr<float>();
@@ -134,6 +154,17 @@ void UnitAdam::step_by_units(Parameter& p, double learning_rate) const {
 
 void UnitAdam::zero_grad() {
   for (Parameter& p : parameters_) p.weight.mutable_grad().reset();
+}
+
+double UnitAdam::clip_gradients(double most) {
+  const at::NoGradGuard no_gradient;
+  std::vector<at::Tensor> gradients;
+  for (const Parameter& p : parameters_)
+    if (p.weight.grad().defined()) gradients.push_back(p.weight.grad());
+  if (gradients.empty()) return 0;
+  const double norm = at::stack(at::_foreach_norm(gradients, 2)).to(at::kDouble).norm().item<double>();
+  if (most > 0 && norm > most) at::_foreach_mul_(gradients, most / norm);
+  return norm;
 }
 
 namespace {

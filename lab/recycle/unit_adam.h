@@ -1,6 +1,6 @@
-// Adam (Kingma & Ba 2015) that counts steps by unit: where a unit's weights are new, their moments are, and their bias
-// correction starts anew, while all other weights of the tensor go on. Moments at zero under an old count would train
-// them at up to 6.6 times the learning rate for a thousand steps (redo.md 3.3).
+// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019) that count steps by unit: where a unit's weights are
+// new, their moments are, and their bias correction starts anew, while all other weights of the tensor go on. Moments
+// at zero under an old count would train them at up to 6.6 times the learning rate for a thousand steps (redo.md 3.3).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,11 +16,14 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 struct UnitAdamOptions {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double weight_decay = 0;  // coupled: added to the gradient (L2), as the ReDo paper's baseline
+  double weight_decay = 0;
+  /// AdamW: weights are scaled by 1 - learning rate x weight_decay, those of matrices only. Else the decay is added to
+  /// the gradient (L2), as the ReDo paper's baseline.
+  bool decoupled = false;
 };
 
-/// LibTorch's fused Adam, bit for bit, until the first reset. A weight's count is that of its row (dimension 0) or its
-/// column (dimension 1), whichever was reset later. One thread at a time.
+/// LibTorch's fused Adam or AdamW, bit for bit, until the first reset. A weight's count is that of its row (dimension
+/// 0) or its column (dimension 1), whichever was reset later. One thread at a time.
 class UnitAdam {
  public:
   /// Keeps references to the parameters. Throws InvalidArgument for none, for one that needs no gradient, or for two of
@@ -31,6 +34,8 @@ class UnitAdam {
   void step(double learning_rate);
   /// Sets all gradients to none.
   void zero_grad();
+  /// Scales the gradients so that their joint L2 norm is at most `most` (0: no limit); returns the norm before.
+  double clip_gradients(double most);
 
   /// Which part of a parameter is new: rows, outputs, dimension 0; columns, inputs, dimension 1. Masks are bool, of the
   /// dimension's size, or undefined: none.
@@ -69,6 +74,7 @@ class UnitAdam {
 
   Parameter& find(const std::string& name);
   const Parameter& find(const std::string& name) const;
+  double decay_of(const Parameter& p) const;
   void step_by_units(Parameter& p, double learning_rate) const;
   double step_of(std::int64_t count, double learning_rate) const;
   double scale_of(std::int64_t count) const;

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/tensor/safetensors.h"
+#include "lab/nn/tensor_views.h"
 
 namespace torpor::lab {
 namespace {
@@ -21,40 +21,6 @@ double seconds_since(Clock::time_point start) {
 }
 
 constexpr const char* kSchema = "torpor.rl-checkpoint/1";
-
-NumberFormat format_of(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return NumberFormat::f32;
-    case at::kDouble:
-      return NumberFormat::f64;
-    case at::kLong:
-      return NumberFormat::i64;
-    case at::kInt:
-      return NumberFormat::i32;
-    case at::kBool:
-      return NumberFormat::boolean;
-    default:
-      return NumberFormat::u8;
-  }
-}
-
-TensorView view_of(const std::string& name, const at::Tensor& tensor) {
-  return {.name = name,
-          .format = format_of(tensor),
-          .shape = tensor.sizes().vec(),
-          .bytes = {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}};
-}
-
-/// Bit for bit.
-void fill(const at::Tensor& to, const TensorView& from, const std::string& where) {
-  if (from.format != format_of(to) || from.shape != to.sizes().vec())
-    throw BadInput(
-        "{}: tensor \"{}\": expected the size and type of this run's, found others: was it written with "
-        "the same options?",
-        where, from.name);
-  std::memcpy(to.mutable_data_ptr(), from.bytes.data(), from.bytes.size());
-}
 
 /// How many multiples of `every` lie in (before, now].
 std::int64_t crossed(std::int64_t before, std::int64_t now, std::int64_t every) {
@@ -368,7 +334,7 @@ void RlTraining::resume(const std::filesystem::path& path) {
         throw BadInput("{}: was written with {} {}, and {} is asked for: resume with the options of that run",
                        path.string(), name, value.dump(), wanted.value(name, Json()).dump());
     for (auto& [name, tensor] : s.tensors()) {
-      fill(tensor.detach(), archive.at(name), path.string());
+      copy_bits(archive.at(name), tensor.detach(), path.string());
     }
     s.step = json.at("step").get<std::int64_t>();
     s.random.set_state(json.at("random").get<std::string>());
@@ -399,7 +365,7 @@ void RlTraining::resume(const std::filesystem::path& path) {
     }
     at::Generator generator = at::detail::getDefaultCPUGenerator();
     at::Tensor generator_state = generator.get_state();
-    fill(generator_state, archive.at("generator"), path.string());
+    copy_bits(archive.at("generator"), generator_state, path.string());
     generator.set_state(generator_state);
     s.begun = true;
   } catch (const Json::exception& error) {

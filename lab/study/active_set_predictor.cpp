@@ -6,7 +6,7 @@
 #include <numbers>
 
 #include "core/base/error.h"
-#include "lab/train/adamw.h"
+#include "lab/recycle/unit_adam.h"
 
 namespace torpor::lab {
 
@@ -30,8 +30,8 @@ PredictionQuality train_predictor(const PredictorTokens& train, const PredictorT
     return at::linear(at::relu(at::linear(x, first, first_bias)), second, second_bias);
   };
 
-  AdamW optimizer({{"first", first}, {"first_bias", first_bias}, {"second", second}, {"second_bias", second_bias}},
-                  {.beta2 = 0.999, .weight_decay = options.weight_decay});
+  UnitAdam optimizer({{"first", first}, {"first_bias", first_bias}, {"second", second}, {"second_bias", second_bias}},
+                     {.weight_decay = options.weight_decay, .decoupled = true});
   const at::Tensor labels = train.m.gt(epsilon);
   const std::int64_t batches = (tokens + options.batch - 1) / options.batch, steps = batches * options.passes;
   std::int64_t step = 0;

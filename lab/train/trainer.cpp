@@ -13,6 +13,7 @@
 #include "core/base/interrupt.h"
 #include "core/tensor/safetensors.h"
 #include "lab/nn/tensor_views.h"
+#include "lab/train/recyclable_transformer.h"
 
 namespace torpor::lab {
 namespace fs = std::filesystem;
@@ -21,6 +22,7 @@ namespace {
 constexpr const char* kStateSchema = "torpor.trainer_state/1";
 const std::vector<std::string> kLogHeader = {"step", "loss_nats_per_token", "learning_rate", "gradient_norm",
                                              "held_out_bits_per_byte"};
+const std::vector<std::string> kNeuronLogHeader = {"step", "layer", "dormant_share", "recycled", "recycled_again"};
 
 /// While it lives, matrix products of this thread are in bf16.
 class Autocast {
@@ -95,6 +97,13 @@ void check_options(const TrainOptions& o) {
   }
 }
 
+Json json_of(const std::optional<RecycleOptions>& recycle) {
+  if (!recycle) return nullptr;
+  return {{"score", name_of(recycle->score)},    {"tau", recycle->tau},
+          {"period", recycle->period},           {"optimizer_reset", static_cast<int>(recycle->optimizer)},
+          {"first_layer", recycle->first_layer}, {"prune", recycle->prune}};
+}
+
 /// As it was asked for: a number, or a list of points.
 Json json_of(const StagedWeight& weight) {
   if (weight.zero()) return 0.0;
@@ -160,6 +169,7 @@ Json to_json(const TrainOptions& options) {
           {"weight_decay", options.adamw.weight_decay},
           {"clip", options.clip},
           {"activation_l1", json_of(options.activation_l1)},
+          {"recycle", json_of(options.recycle)},
           {"precision", options.bf16 ? "bf16" : "f32"},
           {"seed", options.seed}};
 }
@@ -219,8 +229,15 @@ Trainer::Trainer(const ModelConfig& config, TrainOptions options, fs::path folde
       order_(text_->size(), options.seed),
       model_((check_options(options), config), options.seed),
       optimizer_(parameters_of(*model_), options.adamw),
+      layers_(recyclable_layers(*model_)),
       group_(std::move(group)),
-      log_(kLogHeader) {
+      log_(kLogHeader),
+      neuron_log_(kNeuronLogHeader) {
+  try {
+    if (options_.recycle) recycler_.emplace(layers_, *options_.recycle, &optimizer_, options_.seed);
+  } catch (const InvalidArgument& error) {
+    throw UsageError("--recycle: {}", error.what());
+  }
   if (group_ != nullptr && options_.batch < group_->size())
     throw UsageError("--batch {}: expected at least {}, a window for each process", options_.batch, group_->size());
   for (const auto& windows : {text_, held_out_})
@@ -240,22 +257,85 @@ void Trainer::share_state() {
   const at::NoGradGuard no_gradient;
   Json mine = state();
   mine.erase("step");
+  mine.erase("recycler");
   const Json wanted = Json::parse(group_->broadcast(mine.dump()));
   for (const auto& [name, value] : wanted.items())
     if (mine[name] != value)
       throw UsageError("process {}: expected the command and the texts of the first process: {} is {} there, {} here",
                        group_->rank(), name, value.dump(), mine[name].dump());
+  broadcast_state();
   std::vector<at::Tensor> parameters;
-  for (const auto& [name, parameter] : model_->weights()) {
-    group_->broadcast(parameter);
-    parameters.push_back(parameter);
-  }
-  for (const auto& [name, tensor] : optimizer_.state()) group_->broadcast(tensor);
+  for (const auto& [name, parameter] : model_->weights()) parameters.push_back(parameter);
+  reducer_ = std::make_unique<GradientReducer>(group_, std::move(parameters));
+}
+
+void Trainer::broadcast_state() {
+  const at::NoGradGuard no_gradient;
+  for (const auto& [name, parameter] : model_->weights()) group_->broadcast(parameter);
+  for (const auto& [name, tensor] : saved_state()) group_->broadcast(tensor);
   const at::Tensor step = torch::tensor({step_}, at::kLong);
   group_->broadcast(step);
   step_ = step.item<std::int64_t>();
   optimizer_.set_steps(step_);
-  reducer_ = std::make_unique<GradientReducer>(group_, std::move(parameters));
+}
+
+/// What a checkpoint holds besides the weights. Counts of steps by unit are those of the whole while none is recycled.
+NamedTensors Trainer::saved_state() const {
+  NamedTensors state = optimizer_.state();
+  if (!recycler_) {
+    std::erase_if(state, [](const auto& item) { return item.first.ends_with(".first_step"); });
+    return state;
+  }
+  for (auto& item : recycler_->state()) state.push_back(std::move(item));
+  return state;
+}
+
+/// Counts dormant neurons on the windows of the step that was just done, the first pass's; recycles them.
+NeuronReport Trainer::watch_neurons(bool recycle) {
+  std::vector<std::int64_t> chosen;
+  for (int i = 0; i < options_.batch; ++i)
+    chosen.push_back(order_((step_ - 1) * options_.batch * options_.accumulation + i));
+  const at::Tensor windows = text_->at(chosen), tokens = inputs_of(windows);
+  const RecycleScore score = options_.recycle ? options_.recycle->score : RecycleScore::activation;
+  const auto cast = [&](const auto& compute) {  // anew each time: it keeps copies of the weights
+    const Autocast bf16(options_.bf16);
+    return compute();
+  };
+  const std::vector<ProbeValues> values =
+      cast([&] { return probe(*model_, tokens, targets_of(windows), needs_gradient(score)); });
+  NeuronReport report;
+  const auto counted = [&](const std::vector<at::Tensor>& scores) {
+    Dormancy found = dormancy(scores, options_.recycle ? options_.recycle->tau : 0.1);
+    report.dormant = found.all;
+    report.layers = std::move(found.layers);
+  };
+  const auto note = [&](std::size_t layer, std::int64_t recycled, std::int64_t again) {
+    neuron_log_.integer(step_).text(layers_[layer].name).number(report.layers[layer]).integer(recycled).integer(again);
+    neuron_log_.end_row();
+  };
+  if (!recycle) {
+    std::vector<at::Tensor> scores;
+    for (std::size_t l = 0; l < layers_.size(); ++l) scores.push_back(recycle_scores(score, layers_[l], values[l]));
+    counted(scores);
+    for (std::size_t l = 0; l < layers_.size(); ++l) note(l, 0, 0);
+    return report;
+  }
+  at::Tensor before;
+  if (options_.check_recycling) {
+    std::vector<at::Tensor> masks;
+    for (const RecycledLayer& layer : recycler_->measure(step_, values).layers) masks.push_back(layer.recycled);
+    before = cast([&] { return logits_without(*model_, tokens, masks).to(at::kFloat); });
+  }
+  const RecycleReport done = recycler_->recycle(step_, values);
+  if (before.defined())
+    check_function_kept(before, cast([&] { return logits_without(*model_, tokens, {}).to(at::kFloat); }));
+  std::vector<at::Tensor> scores;
+  for (const RecycledLayer& layer : done.layers) scores.push_back(layer.scores);
+  counted(scores);
+  report.recycled = done.recycled;
+  report.again = done.again;
+  for (std::size_t l = 0; l < layers_.size(); ++l) note(l, done.layers[l].count, done.layers[l].again);
+  return report;
 }
 
 std::int64_t Trainer::parameters() const {
@@ -350,6 +430,7 @@ double Trainer::step_once(double& gradient_norm) {
     throw Error(1, fmt::format("step {}: the gradient is not finite though the loss is. Try a lower --learning-rate",
                                step_ + 1));
   optimizer_.step(learning_rate_at(options_, step_));
+  if (options_.recycle && options_.recycle->prune) recycler_->keep_pruned();
   ++step_;
   return sum / options_.accumulation;
 }
@@ -374,6 +455,13 @@ void Trainer::log(const StepReport& report, EventFile* events) {
                                  {"train/learning_rate", report.learning_rate},
                                  {"train/gradient_norm", report.gradient_norm}};
   if (report.held_out_bits_per_byte) scalars.emplace_back("held_out/bits_per_byte", *report.held_out_bits_per_byte);
+  std::vector<std::string> tags;
+  for (const RecyclableLayer& layer : layers_) tags.push_back("dormant/" + layer.name);
+  if (report.neurons) {
+    scalars.emplace_back("dormant/all", report.neurons->dormant);
+    scalars.emplace_back("neurons/recycled", static_cast<double>(report.neurons->recycled));
+    for (std::size_t l = 0; l < tags.size(); ++l) scalars.emplace_back(tags[l], report.neurons->layers[l]);
+  }
   events->add(report.step, scalars);
 }
 
@@ -391,6 +479,11 @@ void Trainer::run(const std::function<void(const StepReport&)>& report) {
     if (held_out_ != nullptr && due(options_.evaluate_every))
       now.held_out_bits_per_byte =
           bits_per_byte(*model_, *held_out_, options_.held_out_windows, options_.batch, group_.get());
+    const bool recycle = recycler_ && recycler_->due(step_);
+    if (recycle || due(options_.evaluate_every)) {
+      if (first()) now.neurons = watch_neurons(recycle);
+      if (recycle && group_ != nullptr) broadcast_state();
+    }
     log(now, events.get());
     const bool saved = due(options_.checkpoint_every);
     if (saved && first()) {
@@ -412,7 +505,8 @@ Json Trainer::state() const {
           {"step", step_},
           {"config", canonical_text(config_)},
           {"text_fingerprint", text_->fingerprint()},
-          {"options", std::move(options)}};
+          {"options", std::move(options)},
+          {"recycler", recycler_ ? Json(recycler_->random_state()) : Json()}};
 }
 
 void Trainer::save_checkpoint() const {
@@ -421,11 +515,12 @@ void Trainer::save_checkpoint() const {
   fs::remove_all(unfinished, code);
   make_writable_folder(unfinished);
   model_->save(unfinished, at::kFloat);
-  const NamedTensors state_tensors = optimizer_.state();
+  const NamedTensors state_tensors = saved_state();
   std::vector<TensorView> views;
   for (const auto& [name, tensor] : state_tensors) views.push_back(view_of(name, tensor));
   write_safetensors(unfinished / "optimizer.safetensors", views);
   write_file_atomically(unfinished / "log.csv", log_.str());
+  write_file_atomically(unfinished / "neurons.csv", neuron_log_.str());
   write_file_atomically(unfinished / "trainer_state.json", state().dump(2) + "\n");
   sync_folder(unfinished);
   const std::vector<fs::path> earlier = checkpoints_in(folder_);
@@ -435,6 +530,7 @@ void Trainer::save_checkpoint() const {
   for (const fs::path& old : earlier)
     if (old != target) fs::remove_all(old, code);
   write_file_atomically(folder_ / "log.csv", log_.str());
+  write_file_atomically(folder_ / "neurons.csv", neuron_log_.str());
 }
 
 void Trainer::load_checkpoint(const fs::path& checkpoint) {
@@ -450,8 +546,9 @@ void Trainer::load_checkpoint(const fs::path& checkpoint) {
   if (reader.string("text_fingerprint") != wanted["text_fingerprint"].get<std::string>())
     throw BadInput("{}: the checkpoint was trained on another text than {}, or with another vocabulary",
                    checkpoint.string(), text_->corpus().source());
+  const JsonReader old_options = reader.object("options");
   for (const auto& [name, value] : wanted["options"].items())
-    if (const Json& old = reader.object("options").at(name); old != value)
+    if (const Json old = old_options.json().value(name, Json()); old != value)  // what it did not know, it did not do
       throw BadInput("{}: expected the options of the run that it continues: {} was {}, now {}", checkpoint.string(),
                      name, old.dump(), value.dump());
 
@@ -463,14 +560,11 @@ void Trainer::load_checkpoint(const fs::path& checkpoint) {
     to.copy_(saved->weights()[i].second);
   }
   const TensorArchive archive = open_safetensors(checkpoint / "optimizer.safetensors");
-  for (const auto& [name, tensor] : optimizer_.state()) {
-    const TensorView& view = archive.at(name);
-    if (view.shape != tensor.sizes().vec())
-      throw BadInput("{}: tensor \"{}\": another shape than the network's parameter", archive.where(), name);
-    at::Tensor to = tensor;
-    to.copy_(tensor_of(view, archive.where()));
-  }
+  for (const auto& [name, tensor] : saved_state()) copy_bits(archive.at(name), tensor, archive.where());
+  if (recycler_) recycler_->set_random_state(reader.string("recycler"));
   log_ = CsvWriter(kLogHeader, read_file(checkpoint / "log.csv"));
+  if (const fs::path neurons = checkpoint / "neurons.csv"; fs::exists(neurons))  // else an earlier version wrote it
+    neuron_log_ = CsvWriter(kNeuronLogHeader, read_file(neurons));
   optimizer_.set_steps(step);
   step_ = step;
 }

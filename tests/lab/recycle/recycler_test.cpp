@@ -590,5 +590,51 @@ TEST(EffectiveRank, CountsSingularValues) {
   EXPECT_EQ(effective_rank(torch::diag(torch::tensor({98.0F, 1.5F, 0.5F}))), 2);
 }
 
+// A gated unit has two rows that make it: both are drawn anew, and lose their moments.
+TEST(Recycler, RenewsGatesWithTheirNeurons) {
+  torch::manual_seed(4);
+  const auto parameter = [](std::int64_t rows, std::int64_t columns) {
+    return torch::randn({rows, columns}).requires_grad_();
+  };
+  const at::Tensor up = parameter(5, 4), gate = parameter(5, 3), down = parameter(2, 5);
+  const at::Tensor gate_bias = torch::randn({5}).requires_grad_();
+  const auto sevens = [](const at::Tensor& weight) { weight.detach().fill_(7); };
+  RecyclableLayer layer{.name = "gated", .weight_name = "up", .weight = up, .initialise = sevens};
+  layer.gates = {{.name = "gate", .bias_name = "gate_bias", .weight = gate, .bias = gate_bias, .initialise = sevens}};
+  layer.outgoing = {{.name = "down", .weight = down}};
+  const NamedTensors parameters = {{"up", up}, {"gate", gate}, {"gate_bias", gate_bias}, {"down", down}};
+  UnitAdam adam(parameters);
+  for (const auto& [name, weight] : parameters) weight.mutable_grad() = torch::ones_like(weight);
+  adam.step(1e-3);
+  const at::Tensor kept_up = up.detach().clone(), kept_gate = gate.detach().clone();
+  at::Tensor values = torch::ones({6, 5});
+  values.select(1, 2).zero_();
+  const ProbeValues probe{values, {}};
+  EXPECT_TRUE(at::allclose(
+      recycle_scores(RecycleScore::connected_weights, layer, probe),
+      at::mul(up.detach().abs().sum(1) + gate.detach().abs().sum(1), down.detach().abs().sum(0)) /
+          at::mul(up.detach().abs().sum(1) + gate.detach().abs().sum(1), down.detach().abs().sum(0)).mean()));
+  const RecycleReport report = Recycler({layer}, {.tau = 0}, &adam, 1).recycle(1000, {probe});
+  EXPECT_EQ(report.recycled, 1);
+  for (std::int64_t i = 0; i < 5; ++i) {
+    const bool renewed = i == 2;
+    EXPECT_EQ(up.detach()[i].eq(7).all().item<bool>(), renewed) << i;
+    EXPECT_EQ(gate.detach()[i].eq(7).all().item<bool>(), renewed) << i;
+    EXPECT_EQ(gate_bias.detach()[i].item<float>() == 0, renewed) << i;
+    EXPECT_EQ(down.detach().select(1, i).eq(0).all().item<bool>(), renewed) << i;
+    EXPECT_TRUE(renewed || at::equal(up.detach()[i], kept_up[i])) << i;
+    EXPECT_TRUE(renewed || at::equal(gate.detach()[i], kept_gate[i])) << i;
+    for (const auto& [name, tensor] : adam.state()) {
+      if (!name.ends_with(".exp_avg")) continue;
+      const at::Tensor moments = name == "down.exp_avg" ? tensor.select(1, i) : tensor[i];
+      EXPECT_EQ(moments.eq(0).all().item<bool>(), renewed) << name << ' ' << i;
+    }
+    EXPECT_EQ(adam.weight_steps("gate")[i][0].item<std::int64_t>(), renewed ? 0 : 1);
+    EXPECT_EQ(adam.weight_steps("gate_bias")[i].item<std::int64_t>(), renewed ? 0 : 1);
+  }
+  layer.gates[0].weight = parameter(4, 3);
+  EXPECT_THAT([&] { check_layer(layer); }, ThrowsMessage<InvalidArgument>(HasSubstr("a gate \"gate\" of 5 neurons")));
+}
+
 }  // namespace
 }  // namespace torpor::lab

@@ -62,9 +62,11 @@ TEST(UnitAdam, IsLibTorchsFusedAdamUntilTheFirstReset) {
 struct PlainAdam {
   double w, m = 0, v = 0;
   std::int64_t n = 0;
+  double decay = 0;  // decoupled
 
   void step(double g, double rate) {
     ++n;
+    w -= rate * decay * w;
     m = 0.9 * m + 0.1 * g;
     v = 0.999 * v + 0.001 * g * g;
     const double k = static_cast<double>(n);
@@ -72,14 +74,17 @@ struct PlainAdam {
   }
 };
 
-TEST(UnitAdam, EachWeightGoesByItsOwnCount) {
+class Decay : public ::testing::TestWithParam<double> {};
+INSTANTIATE_TEST_SUITE_P(Decoupled, Decay, ::testing::Values(0.0, 0.5));
+
+TEST_P(Decay, EachWeightGoesByItsOwnCount) {
   torch::manual_seed(2);
   constexpr int kRows = 6, kColumns = 5;
   const at::Tensor weight = parameter({kRows, kColumns});
   std::vector<PlainAdam> plain;
   for (int i = 0; i < kRows * kColumns; ++i)
-    plain.push_back({static_cast<double>(weight.detach().flatten()[i].item<float>())});
-  UnitAdam adam({{"w", weight}});
+    plain.push_back({.w = static_cast<double>(weight.detach().flatten()[i].item<float>()), .decay = GetParam()});
+  UnitAdam adam({{"w", weight}}, {.weight_decay = GetParam(), .decoupled = true});
   for (int step = 0; step < 90; ++step) {
     const at::Tensor gradient = torch::randn({kRows, kColumns});
     set_gradient(weight, gradient);

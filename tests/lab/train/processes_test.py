@@ -71,6 +71,16 @@ class Processes(unittest.TestCase):
             for name in x:
                 self.assertAlmostEqual(x[name], y[name], delta=2e-4 * max(1, abs(x[name])), msg=f"{name} at step {x['step']}")
 
+    def test_recycled_neurons_are_the_same_in_all(self):
+        options = self.options(24, "--batch", 4, "--recycle", "--tau", 0.3, "--period", 6, "--check-recycling", "--evaluate-every", 0)
+        self.run_alone(*options, "-o", self.path / "one")
+        for code, _, error in finish(start(2, *options, "-o", self.path / "two")):
+            self.assertEqual(code, 0, error)
+        self.assert_same_losses(self.path / "one", self.path / "two")
+        one, two = ((self.path / name / "neurons.csv").read_text() for name in ("one", "two"))
+        self.assertEqual(one, two)
+        self.assertGreater(sum(int(row["recycled"]) for row in csv.DictReader(one.splitlines())), 0)
+
     def test_the_losses_are_those_of_one_process(self):
         # Five windows over two and three processes, two passes a step, and a vocabulary that only the first one trains.
         options = self.options(24, "--batch", 5, "--accumulation", 2, "--held-out", TEXT, "--held-out-windows", 11, "--evaluate-every", 8,

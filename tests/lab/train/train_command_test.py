@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """torpor-lab train as a user runs it: TORPOR_LAB TORPOR TEXT. A run that is killed again and again ends with the losses of one
 that was not; the result works in `torpor eval` and `torpor profile`; bad input is one clear line."""
+import csv
 import json
 import pathlib
 import resource
@@ -127,12 +128,31 @@ class Train(unittest.TestCase):
         done = call(LAB, "train", *options, "--tokenizer", out)
         self.assertEqual(done.returncode, 2, done.stderr)
         outputs = [output["path"] for output in json.loads((out / "manifest.json").read_text())["outputs"]]
-        self.assertEqual(set(outputs), {"tokenizer.model", "tokenizer_config.json", "config.json", "model.safetensors", "log.csv", "train.json"})
+        self.assertEqual(set(outputs), {"tokenizer.model", "tokenizer_config.json", "config.json", "model.safetensors", "log.csv", "neurons.csv", "train.json"})
         again = self.path / "again"  # with the vocabulary of the first
         done = call(LAB, "train", *options[:-5], "--tokenizer", out, "-q", "-o", again)
         self.assertEqual(done.returncode, 0, done.stderr)
         for name in ("tokenizer.model", "tokenizer_config.json"):
             self.assertEqual((again / name).read_bytes(), (out / name).read_bytes())
+
+    def test_recycling_is_counted_and_shown(self):
+        out = self.path / "model"
+        done = call(LAB, "train", "--preset", "relu2-tiny", "--text", TEXT, "--steps", 40, "--evaluate-every", 10, "--recycle", "--period", 10,
+                    "--tau", 0.3, "--check-recycling", "-o", out, "--json", "-q")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual(result["recycle"]["tau"], 0.3)
+        with open(out / "neurons.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual([row["step"] for row in rows], [str(step) for step in (10, 10, 20, 20, 30, 30, 40, 40)])
+        self.assertEqual(sum(int(row["recycled"]) for row in rows), result["recycled"])
+        self.assertGreater(result["recycled"], 0)
+        shares = [float(row["dormant_share"]) for row in rows[-2:]]
+        self.assertAlmostEqual(result["dormant"], sum(shares) / 2, delta=1e-6)
+        done = call(LAB, "train", "--preset", "relu2-tiny", "--text", TEXT, "--steps", 4, "-o", self.path / "plain")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("Dormant neurons of feed-forward layers: ", done.stdout)
+        self.assertNotIn("Recycled", done.stdout)
 
     def test_bad_input_is_one_clear_line(self):
         empty, binary = self.path / "empty.txt", self.path / "binary.txt"
@@ -148,6 +168,15 @@ class Train(unittest.TestCase):
         self.assertIn("relu2-5m", done.stderr)
         done = call(LAB, "train", "--text", TEXT, "--learning-rate", "0", "-o", self.path / "x")
         self.assertEqual(done.returncode, 2, done.stderr)
+        for preset, option, value, words in (("relu2-tiny", "--tau", "-1", "tau of at least 0"), ("relu2-tiny", "--period", "0", "--period"),
+                                             ("spark-tiny", "--tau", "0.1", "cannot be recycled")):
+            done = call(LAB, "train", "--text", TEXT, "--preset", preset, "--recycle", option, value, "-o", self.path / "y")
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.assertIn(words, done.stderr)
+        done = call(LAB, "train", "--text", TEXT, "--tau", "0.1", "-o", self.path / "x")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("--recycle", done.stderr)
         self.assertFalse((self.path / "x").exists(), "a refused run leaves a folder")
 
 

@@ -6,7 +6,9 @@
 
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "core/tensor/safetensors.h"
 #include "engine/profile/evaluate.h"
+#include "lab/nn/tensor_views.h"
 #include "lab/train/presets.h"
 #include "tests/test_support.h"
 
@@ -251,6 +253,129 @@ TEST(Trainer, RefusesACheckpointOfAnotherRunAndSaysWhatDiffers) {
   other.batch = 5;
   EXPECT_THAT(message("relu2-tiny", other, true), ::testing::HasSubstr("batch was 4, now 5"));
   EXPECT_EQ(message("relu2-tiny", few_steps(), true), "");
+}
+
+TrainOptions recycling() {
+  TrainOptions options = few_steps();
+  options.steps = 24;
+  options.recycle = RecycleOptions{.tau = 0.3, .period = 4};
+  options.check_recycling = true;
+  return options;
+}
+
+TEST(Recycling, GivesDormantNeuronsOfEveryKindANewLifeAndKeepsTheFunction) {
+  for (const char* name : {"relu2-tiny", "relu-tiny", "reglu-tiny", "swiglu-tiny", "geglu-tiny"}) {
+    for (const RecycleScore score : {RecycleScore::activation, RecycleScore::gradient}) {
+      const TemporaryFolder folder;
+      TrainOptions options = recycling();
+      options.recycle->score = score;
+      if (score == RecycleScore::gradient) options.recycle->tau = 0.6;
+      Trainer trainer(preset(name).config, options, folder / "run", novel(), nullptr, false);
+      std::int64_t recycled = 0, counted = 0;
+      double dormant = 0;
+      for (const StepReport& report : run(trainer)) {
+        EXPECT_EQ(report.neurons.has_value(), report.step % 4 == 0 || report.step % 6 == 0) << report.step;
+        if (!report.neurons) continue;
+        ++counted;
+        EXPECT_EQ(report.neurons->layers.size(), 2U);
+        if (report.step % 4 != 0) {
+          EXPECT_EQ(report.neurons->recycled, 0);
+        }
+        if (report.step % 4 == 0) {
+          EXPECT_EQ(report.neurons->recycled > 0, report.neurons->dormant > 0);
+        }
+        recycled += report.neurons->recycled;
+        dormant = std::max(dormant, report.neurons->dormant);
+      }
+      EXPECT_GT(recycled, 0) << name;
+      EXPECT_GT(dormant, 0) << name;
+      const std::string rows = read_file(folder / "run" / "neurons.csv");
+      EXPECT_EQ(std::count(rows.begin(), rows.end(), '\n'), 1 + 2 * counted);
+      EXPECT_THAT(rows, ::testing::HasSubstr("\n4,model.layers.0.mlp,"));
+    }
+  }
+}
+
+// The last step recycles: what it did lies open.
+TEST(Recycling, LeavesColumnsOfZerosAndRowsWithoutMoments) {
+  const TemporaryFolder folder;
+  TrainOptions options = recycling();
+  options.steps = 8;
+  Trainer trainer(preset("swiglu-tiny").config, options, folder / "run", novel(), nullptr, false);
+  const std::vector<StepReport> reports = run(trainer);
+  ASSERT_GT(reports.back().neurons->recycled, 0);
+  const TensorArchive state = open_safetensors(trainer.newest_checkpoint() / "optimizer.safetensors");
+  const auto moments = [&](const std::string& name) { return tensor_of(state.at(name + ".exp_avg"), "here"); };
+  std::int64_t silent = 0;
+  for (const NeuronLayerTensors& layer : trainer.model()->neuron_layers()) {
+    const at::Tensor gone = layer.outgoing.detach().eq(0).all(0);
+    silent += gone.sum().item<std::int64_t>();
+    for (const char* part : {"gate_proj", "up_proj"})
+      EXPECT_TRUE(at::equal(moments(layer.name + "." + part + ".weight").eq(0).all(1), gone)) << part;
+    EXPECT_TRUE(at::equal(moments(layer.name + ".down_proj.weight").eq(0).all(0), gone));
+    for (const at::Tensor& incoming : layer.incoming)  // as drawn: unit norm
+      EXPECT_NEAR(incoming.detach().index({gone}).norm(2, 1).mean().item<double>(), 1, 0.15);
+  }
+  EXPECT_EQ(silent, reports.back().neurons->recycled);
+}
+
+TEST(Recycling, ARunThatIsGoneOnWithIsTheSameBitForBit) {
+  const OneThread one;
+  const TemporaryFolder folder;
+  Trainer whole(preset("relu2-tiny").config, recycling(), folder / "whole", novel(), novel(), false);
+  const std::vector<StepReport> expected = run(whole);
+  {
+    Trainer first(preset("relu2-tiny").config, recycling(), folder / "run", novel(), novel(), false);
+    EXPECT_THROW(first.run([&](const StepReport& report) {
+      if (report.step == 13) throw Stop();  // after recyclings at 4, 8 and 12, the last checkpoint at 10
+    }),
+                 Stop);
+  }
+  Trainer second(preset("relu2-tiny").config, recycling(), folder / "run", novel(), novel(), true);
+  EXPECT_EQ(second.step(), 10);
+  for (const StepReport& report : run(second)) {
+    const StepReport& same = expected.at(static_cast<std::size_t>(report.step) - 1);
+    ASSERT_EQ(report.loss_nats_per_token, same.loss_nats_per_token) << report.step;
+    ASSERT_EQ(report.neurons.has_value(), same.neurons.has_value());
+    if (!same.neurons) continue;
+    EXPECT_EQ(report.neurons->recycled, same.neurons->recycled);
+    EXPECT_EQ(report.neurons->again, same.neurons->again);
+  }
+  for (const char* file : {"log.csv", "neurons.csv"})
+    EXPECT_EQ(read_file(folder / "run" / file), read_file(folder / "whole" / file)) << file;
+  TrainOptions other = recycling();
+  other.recycle->tau = 0.1;
+  other.steps = 24;
+  EXPECT_THROW(Trainer(preset("relu2-tiny").config, other, folder / "run", novel(), novel(), true), BadInput);
+}
+
+TEST(Recycling, PrunedNeuronsStaySilent) {
+  const TemporaryFolder folder;
+  TrainOptions options = recycling();
+  options.recycle->prune = true;
+  options.steps = 15;
+  Trainer trainer(preset("relu-tiny").config, options, folder / "run", novel(), nullptr, false);
+  std::int64_t pruned = 0;
+  for (const StepReport& report : run(trainer))
+    if (report.neurons) pruned = std::max(pruned, report.neurons->recycled);
+  ASSERT_GT(pruned, 0);
+  std::int64_t silent = 0;
+  for (const NeuronLayerTensors& layer : trainer.model()->neuron_layers())
+    silent += layer.incoming[0].detach().eq(0).all(1).sum().item<std::int64_t>();
+  EXPECT_GE(silent, pruned);
+}
+
+TEST(Recycling, RefusesWhatItCannotDoExactly) {
+  const TemporaryFolder folder;
+  const auto refused = [&](const char* name, const RecycleOptions& recycle) {
+    TrainOptions options = few_steps();
+    options.recycle = recycle;
+    return [=, path = folder / "run"] { Trainer(preset(name).config, options, path, novel(), nullptr, false); };
+  };
+  EXPECT_THAT(refused("spark-tiny", {}), ::testing::ThrowsMessage<UsageError>(
+                                             ::testing::HasSubstr("layer \"model.layers.0.mlp\" cannot be recycled")));
+  EXPECT_THAT(refused("relu2-tiny", {.tau = -1}),
+              ::testing::ThrowsMessage<UsageError>(::testing::HasSubstr("expected tau of at least 0, got -1")));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// AdamW against LibTorch's own optimizer, a gradient clipped by hand, and the decay of matrices alone.
-#include "lab/train/adamw.h"
+// UnitAdam as AdamW against LibTorch's own optimizer, a gradient clipped by hand, and the decay of matrices alone.
+#include "lab/recycle/unit_adam.h"
 
 #include <torch/torch.h>
 
@@ -15,8 +15,8 @@ TEST(AdamW, AgreesWithTorchsOptimizerStepByStep) {
   const at::Tensor start = torch::randn({5, 7}), offset = torch::randn({7});
   const at::Tensor ours = start.clone().requires_grad_(), our_vector = offset.clone().requires_grad_();
   const at::Tensor theirs = start.clone().requires_grad_(), their_vector = offset.clone().requires_grad_();
-  AdamW optimizer({{"matrix", ours}, {"vector", our_vector}},
-                  {.beta1 = 0.8, .beta2 = 0.9, .eps = 1e-6, .weight_decay = 0.3});
+  UnitAdam optimizer({{"matrix", ours}, {"vector", our_vector}},
+                     {.beta1 = 0.8, .beta2 = 0.9, .eps = 1e-6, .weight_decay = 0.3, .decoupled = true});
   auto options = torch::optim::AdamWOptions(0.01).betas({0.8, 0.9}).eps(1e-6);
   torch::optim::AdamW matrix({theirs}, options.weight_decay(0.3));
   torch::optim::AdamW vector({their_vector}, options.weight_decay(0));  // no decay of vectors
@@ -41,7 +41,7 @@ TEST(AdamW, AgreesWithTorchsOptimizerStepByStep) {
 
 TEST(AdamW, ClipsTheJointNormAndReturnsTheNormBefore) {
   const at::Tensor a = torch::zeros({2, 2}).requires_grad_(), b = torch::zeros({3}).requires_grad_();
-  AdamW optimizer({{"a", a}, {"b", b}});
+  UnitAdam optimizer({{"a", a}, {"b", b}});
   (3 * a[0][0] + 4 * b[1]).backward();
   EXPECT_NEAR(optimizer.clip_gradients(10), 5, 1e-6);
   EXPECT_NEAR(a.grad()[0][0].item<double>(), 3, 1e-6) << "a norm below the limit is left alone";
@@ -53,7 +53,7 @@ TEST(AdamW, ClipsTheJointNormAndReturnsTheNormBefore) {
 
 TEST(AdamW, LeavesParametersWithoutAGradientAlone) {
   const at::Tensor a = torch::ones({2, 2}).requires_grad_(), b = torch::ones({2, 2}).requires_grad_();
-  AdamW optimizer({{"a", a}, {"b", b}});
+  UnitAdam optimizer({{"a", a}, {"b", b}});
   a.sum().backward();
   optimizer.step(0.1);
   EXPECT_TRUE(at::equal(b, torch::ones({2, 2})));
@@ -61,8 +61,8 @@ TEST(AdamW, LeavesParametersWithoutAGradientAlone) {
 }
 
 TEST(AdamW, RefusesNothingAndWhatCannotBeTrained) {
-  EXPECT_THROW(AdamW({}), InvalidArgument);
-  EXPECT_THROW(AdamW({{"fixed", torch::zeros({2})}}), InvalidArgument);
+  EXPECT_THROW(UnitAdam({}), InvalidArgument);
+  EXPECT_THROW(UnitAdam({{"fixed", torch::zeros({2})}}), InvalidArgument);
 }
 
 }  // namespace
