@@ -1,7 +1,9 @@
 // torpor study: the small-scale studies of docs/results, as commands. Part of the program torpor-lab.
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "apps/options.h"
 #include "apps/result.h"
@@ -13,6 +15,7 @@
 #include "core/report/html.h"
 #include "core/report/page.h"
 #include "lab/study/activation_study.h"
+#include "lab/study/agent_study.h"
 #include "lab/study/reshuffle_study.h"
 #include "lab/study/spark_study.h"
 #include "lab/train/presets.h"
@@ -28,6 +31,7 @@ struct Study {
   lab::StudyOptions options;
   lab::StudyTexts texts;
   lab::ReshuffleOptions reshuffle;
+  lab::AgentStudyOptions agent;
   fs::path folder;  // of the result
   std::string name, command;
   bool quiet = false;
@@ -136,7 +140,32 @@ Outcome study_reshuffle(const Study& study) {
           .number(run.dormant_tenth[e])
           .number(run.overlap[e])
           .end_row();
-  return {to_json(result), csv.str(), markdown_of(result), page_of(result), lab::reshuffle_claims(result.runs)};
+  return {to_json(result), csv.str(), markdown_of(result), page_of(result), lab::reshuffle_claims(result)};
+}
+
+Outcome study_agent(const Study& study) {
+  lab::AgentStudy result{study.agent, {}, study.command};
+  const auto seeds = static_cast<std::int64_t>(study.agent.seeds.size());
+  Progress progress(study.name, 1000 * seeds, "thousandths of a seed", !study.quiet);
+  for (std::int64_t i = 0; i < seeds; ++i) {
+    const std::uint64_t seed = study.agent.seeds[static_cast<std::size_t>(i)];
+    const std::string label = fmt::format("seed{}", seed);
+    for (lab::AgentArmRun& run : lab::run_agent_arms(
+             seed, study.agent, study.folder / "runs" / label,
+             [&](double done) { progress.update(1000 * i + static_cast<std::int64_t>(1000 * done), label); }))
+      result.runs.push_back(std::move(run));
+  }
+  CsvWriter csv({"arm", "seed", "log", "loss", "dormant", "dormant_tenth"});
+  for (const lab::AgentArmRun& run : result.runs)
+    for (std::size_t i = 0; i < run.loss.size(); ++i)
+      csv.text(run.variant)
+          .integer(static_cast<std::int64_t>(run.seed))
+          .integer(static_cast<std::int64_t>(i + 1))
+          .number(run.loss[i])
+          .number(run.dormant[i + 1])
+          .number(run.dormant_tenth[i + 1])
+          .end_row();
+  return {to_json(result), csv.str(), markdown_of(result), page_of(result), lab::agent_claims(result)};
 }
 
 }  // namespace
@@ -149,11 +178,15 @@ int study(std::span<const std::string> arguments) {
       "FFN. `activations`: ReLU, ReLU², ReGLU and SwiGLU: how many neurons each can leave out, at what price, how "
       "predictably. `reshuffle`: how neurons of a network whose labels change die, and what recycling them (ReDo) and "
       "its "
-      "variants do about it; needs no text. A study that was stopped goes on where it was, run by run.",
+      "variants do about it. `offline`: dormant neurons of a DQN that learns from a replay that no longer changes, by "
+      "targets that move or stay. `fitting`: what a DQN that has learnt for long can still learn, against a fresh one. "
+      "The last three need no text. A study that was stopped goes on where it was, run by run.",
       "STUDY [--text FILE --held-out FILE] [options]",
       {"torpor study spark --text novels/ --held-out last-novels/ -o out/spark",
        "torpor study activations --text novels/ --held-out last-novels/ -o out/activations",
        "torpor study reshuffle -o out/reshuffle",
+       "torpor study reshuffle --images cifar-10-batches-bin/data_batch_1.bin",
+       "torpor study offline --env asterix-mini -o out/offline",
        "torpor study spark --text book.txt --held-out other.txt --size tiny --steps 50 --seeds 2"});
   Study study;
   lab::StudyOptions& options = study.options;
@@ -161,35 +194,59 @@ int study(std::span<const std::string> arguments) {
   options.train.steps = 600;
   options.train.held_out_windows = 128;
   std::int64_t seeds = 0;
+  std::optional<std::int64_t> steps, epochs, samples;
+  fs::path images;
   CLI::App& app = verb.app();
-  app.add_option("STUDY", study.name, "spark, activations or reshuffle")
+  app.add_option("STUDY", study.name, "spark, activations, reshuffle, offline or fitting")
       ->required()
-      ->check(CLI::IsMember({"spark", "activations", "reshuffle"}).description(""));
+      ->check(CLI::IsMember({"spark", "activations", "reshuffle", "offline", "fitting"}).description(""));
   app.add_option("--text", text_path, "The text to train on: a file, or a folder of .txt files")->type_name("FILE");
   app.add_option("--held-out", held_out_path, "The text to measure on")->type_name("FILE");
   app.add_option("--size", options.size, "Of the presets: 5m, 1m, tiny")
       ->check(CLI::IsMember({"5m", "1m", "tiny"}).description(""))
       ->capture_default_str();
-  add_integer_option(app, "--steps", options.train.steps, 10, 1'000'000'000, "Optimizer steps of each run (600)");
+  add_integer_option(app, "--steps", steps, 10, 1'000'000'000,
+                     "Optimizer steps of each run (600); of offline and fitting: of the DQN that plays (100000)");
   add_integer_option(app, "--warm-up", options.train.warm_up, 0, 1'000'000'000,
                      "Steps of a growing learning rate (50)");
-  add_integer_option(app, "--seeds", seeds, 1, 1000, "How many: 1, 2, … (3; reshuffle: 5)");
-  add_integer_option(app, "--epochs", study.reshuffle.epochs, 1, 1'000'000, "Of each run of reshuffle (160)");
+  add_integer_option(app, "--seeds", seeds, 1, 1000, "How many: 1, 2, … (3; without texts 5)");
+  add_integer_option(app, "--updates", study.agent.updates, 10, 1'000'000'000,
+                     "Of each arm of offline, fitting (50000)");
+  app.add_option("--env", study.agent.environment, "The environment of offline and fitting, as of torpor rl")
+      ->type_name("NAME")
+      ->capture_default_str();
+  add_integer_option(app, "--epochs", epochs, 1, 1'000'000, "Of each run of reshuffle (160; with --images 100)");
+  app.add_option("--images", images, "CIFAR-10 in its binary form (data_batch_1.bin), for reshuffle")
+      ->type_name("FILE");
+  add_integer_option(app, "--samples", samples, 10, 1'000'000, "Images of reshuffle (2000; with --images 10000)");
+  add_number_option(app, "--scale", study.reshuffle.scale, "With --images: times the network's maps and neurons (1)");
   add_integer_option(app, "--held-out-windows", options.train.held_out_windows, 1, 1'000'000,
                      "Windows to measure on, evenly spread (128)");
   if (!verb.parse(arguments)) return 0;
   CommonOptions& common = verb.common();
   if (common.output.empty()) common.output = "study-" + study.name;
-  const bool reads_text = study.name != "reshuffle";
+  const bool reads_text = study.name == "spark" || study.name == "activations";
+  if (steps) options.train.steps = study.agent.steps = *steps;
+  if (study.name == "fitting") study.agent.kind = lab::AgentStudyKind::fitting;
+  study.agent.aged_steps = std::max<std::int64_t>(1, study.agent.steps * 3 / 10);
+  study.agent.logs = std::min(study.agent.logs, study.agent.updates);
   if (reads_text && (text_path.empty() || held_out_path.empty()))
     throw UsageError("torpor study {}: expected --text and --held-out, texts to train and to measure on", study.name);
-  if (!reads_text && study.reshuffle.epochs % study.reshuffle.epochs_per_task != 0)
+  if (!images.empty()) {
+    const double scale = study.reshuffle.scale;
+    study.reshuffle = lab::cifar_options(images);
+    study.reshuffle.scale = scale;
+  }
+  if (!(study.reshuffle.scale > 0)) throw UsageError("torpor study: expected --scale above 0");
+  if (epochs) study.reshuffle.epochs = *epochs;
+  if (samples) study.reshuffle.samples = *samples;
+  if (study.name == "reshuffle" && study.reshuffle.epochs % study.reshuffle.epochs_per_task != 0)
     throw UsageError("torpor study reshuffle: expected --epochs to be a multiple of {}, got {}",
                      study.reshuffle.epochs_per_task, study.reshuffle.epochs);
   if (seeds == 0) seeds = reads_text ? 3 : 5;
   options.seeds.clear();
   for (std::int64_t i = 1; i <= seeds; ++i) options.seeds.push_back(static_cast<std::uint64_t>(i));
-  study.reshuffle.seeds = options.seeds;
+  study.reshuffle.seeds = study.agent.seeds = options.seeds;
   // Networks this small are slower on several threads.
   if (common.threads > 0 || !reads_text) at::set_num_threads(std::max(1, common.threads));
   const int threads = at::get_num_threads();
@@ -209,7 +266,8 @@ int study(std::span<const std::string> arguments) {
 
   const Outcome outcome = study.name == "spark"         ? study_spark(study)
                           : study.name == "activations" ? study_activations(study)
-                                                        : study_reshuffle(study);
+                          : study.name == "reshuffle"   ? study_reshuffle(study)
+                                                        : study_agent(study);
   result.add_file("runs", "runs.csv", outcome.csv);
   result.add_file("summary", "summary.md", outcome.markdown);
   result.add_file("report", "report.html", render_page(outcome.page));

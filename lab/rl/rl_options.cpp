@@ -157,11 +157,11 @@ void defaults_of_dqn(RlOptions& o, const EnvironmentSpec& environment) {
     o.steps = 250'000;
     o.epsilon_steps = 25'000;
   } else if (environment.name == "cartpole") {
-    o.steps = 100'000;
+    o.steps = 120'000;
     o.epsilon_steps = 5000;
-    o.learning_rate = 3e-4;
+    o.epsilon_last = 0.01;
+    o.learning_rate = 1e-3;
     o.n_step = 3;
-    o.train_every = 1;
     o.target_every = 500;
     o.batch = 64;
     o.double_q = true;

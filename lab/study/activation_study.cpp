@@ -165,7 +165,7 @@ ActivationRun run_activation(const ActivationVariant& variant, std::uint64_t see
     ActivationRun run;
     run.variant = variant.name;
     run.seed = seed;
-    TrainedNetwork network =
+    TrainedTransformer network =
         train_network(variant.config, train, folder, texts, [&](const StepReport& now, TransformerImpl&) {
           if (progress) progress(now);
         });

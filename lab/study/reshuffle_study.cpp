@@ -1,5 +1,6 @@
 #include "lab/study/reshuffle_study.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -7,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/base/random.h"
+#include "lab/study/cifar.h"
 
 namespace torpor::lab {
 namespace {
@@ -26,16 +28,19 @@ RecycleOptions recycling(const std::function<void(RecycleOptions&)>& change = {}
 }  // namespace
 
 Json to_json(const ReshuffleOptions& options) {
-  return {{"samples", options.samples},
-          {"classes", options.classes},
-          {"side", options.side},
-          {"epochs", options.epochs},
-          {"epochs_per_task", options.epochs_per_task},
-          {"batch", options.batch},
-          {"width", options.width},
-          {"layers", options.layers},
-          {"probe", options.probe},
-          {"logged", options.logged}};
+  Json json = {{"samples", options.samples}, {"classes", options.classes},
+               {"epochs", options.epochs},   {"epochs_per_task", options.epochs_per_task},
+               {"batch", options.batch},     {"probe", options.probe},
+               {"logged", options.logged}};
+  if (options.images.empty())
+    json.update({{"side", options.side}, {"width", options.width}, {"layers", options.layers}});
+  else
+    json.update({{"images", options.images.filename().string()}, {"scale", options.scale}});
+  return json;
+}
+
+ReshuffleOptions cifar_options(const std::filesystem::path& images) {
+  return {.images = images, .samples = 10'000, .epochs = 100, .batch = 256};
 }
 
 std::vector<ReshuffleArm> reshuffle_arms(const ReshuffleOptions& options) {
@@ -51,6 +56,18 @@ std::vector<ReshuffleArm> reshuffle_arms(const ReshuffleOptions& options) {
     arm.recycle = recycling(change);
     return arm;
   };
+  if (!options.images.empty()) {
+    add("fixed", "Labels stay").reshuffles = false;
+    add("none", "Nothing done");
+    redo("redo", "ReDo", [](auto& o) { o.period = 100; });
+    add("layer_reset", "Last layers drawn anew each 500 steps (V8)").layer_reset_period = 500;
+    add("weight_decay", "L2 of 1e-3 (V9)").weight_decay = 1e-3;
+    for (ReshuffleArm& arm : arms) {
+      arm.optimizer = ReshuffleOptimizer::sgd;
+      arm.learning_rate = 0.01;
+    }
+    return arms;
+  }
   const std::int64_t steps = options.epochs * ((options.samples + options.batch - 1) / options.batch);
   add("fixed", "Labels stay").reshuffles = false;
   add("none", "Nothing done");
@@ -91,8 +108,12 @@ std::vector<ReshuffleArm> reshuffle_arms(const ReshuffleOptions& options) {
   add("layer_reset", "Last layers drawn anew each 1000 steps (V8)").layer_reset_period = 1000;
   add("weight_decay", "L2 of 1e-4 (V9)").weight_decay = 1e-4;
   add("leaky", "Leaky ReLU, nothing done (V10)").activation = NetworkActivation::leaky_relu;
-  add("sgd", "SGD with momentum, nothing done").optimizer = ReshuffleOptimizer::sgd;
-  redo("sgd_redo", "SGD with momentum, ReDo").optimizer = ReshuffleOptimizer::sgd;
+  const auto by_sgd = [](ReshuffleArm& arm) {
+    arm.optimizer = ReshuffleOptimizer::sgd;
+    arm.learning_rate = 0.05;
+  };
+  by_sgd(add("sgd", "SGD with momentum, nothing done"));
+  by_sgd(redo("sgd_redo", "SGD with momentum, ReDo"));
   return arms;
 }
 
@@ -163,33 +184,57 @@ ReshuffleRun reshuffle_run_from_json(const Json& json, const std::string& where)
 
 namespace {
 
+/// Images and their first labels.
+LabelledImages data_of(const ReshuffleOptions& options, std::uint64_t seed, Random& random) {
+  if (!options.images.empty()) return read_cifar10(options.images, options.samples);
+  std::vector<std::int64_t> labels;
+  for (std::int64_t i = 0; i < options.samples; ++i)
+    labels.push_back(static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(options.classes))));
+  return {reshuffle_images(options, seed), torch::tensor(labels)};
+}
+
+NetworkSpec network_of(const ReshuffleOptions& options, const ReshuffleArm& arm) {
+  if (options.images.empty()) {
+    NetworkSpec spec{.input = {options.side * options.side}, .outputs = options.classes, .activation = arm.activation};
+    for (std::int64_t l = 0; l < options.layers; ++l) spec.hidden.emplace_back(DenseSpec{options.width});
+    return spec;
+  }
+  const auto scaled = [&](std::int64_t neurons) {
+    return std::max<std::int64_t>(1, std::llround(options.scale * static_cast<double>(neurons)));
+  };
+  const auto conv = [&](std::int64_t maps) { return ConvSpec{scaled(maps), 3, 1, 1}; };
+  const MaxPoolSpec pool{2, 2};
+  return {.input = {3, 32, 32},
+          .hidden = {conv(32), conv(64), pool, conv(64), pool, DenseSpec{scaled(128)}},
+          .outputs = options.classes,
+          .activation = arm.activation};
+}
+
 ReshuffleRun train_arm(const ReshuffleArm& arm, std::uint64_t seed, const ReshuffleOptions& options,
                        const std::function<void(std::int64_t)>& progress) {
   const Clock::time_point start = Clock::now();
   ReshuffleRun run{.variant = arm.name, .seed = seed};
-  const at::Tensor images = reshuffle_images(options, seed);
   Random random(seed, 2);
-  std::vector<std::int64_t> labels;
-  for (std::int64_t i = 0; i < options.samples; ++i)
-    labels.push_back(static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(options.classes))));
+  const LabelledImages data = data_of(options, seed, random);
+  const at::Tensor& images = data.images;
 
   // Where nothing is left to learn, moments fall to numbers of which a product takes a hundred times as long.
   at::globalContext().setFlushDenormal(true);
   torch::manual_seed(seed);
-  NetworkSpec spec{.input = {options.side * options.side}, .outputs = options.classes, .activation = arm.activation};
-  for (std::int64_t l = 0; l < options.layers; ++l) spec.hidden.emplace_back(DenseSpec{options.width});
-  SequentialNetwork network(spec);
+  SequentialNetwork network(network_of(options, arm));
   std::unique_ptr<UnitAdam> adam;
   std::unique_ptr<torch::optim::SGD> sgd;
   if (arm.optimizer == ReshuffleOptimizer::adam)
     adam = std::make_unique<UnitAdam>(network->parameters_by_name(),
                                       UnitAdamOptions{.eps = arm.eps, .weight_decay = arm.weight_decay});
   else
-    sgd = std::make_unique<torch::optim::SGD>(network->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
+    sgd = std::make_unique<torch::optim::SGD>(
+        network->parameters(),
+        torch::optim::SGDOptions(arm.learning_rate).momentum(0.9).weight_decay(arm.weight_decay));
   std::unique_ptr<Recycler> recycler;
   if (arm.recycles) recycler = std::make_unique<Recycler>(network->layers(), arm.recycle, adam.get(), seed);
 
-  at::Tensor targets = torch::tensor(labels);
+  at::Tensor targets = data.labels;
   const auto loss_of = [](const at::Tensor& outputs, const at::Tensor& wanted) {
     return torch::nn::functional::cross_entropy(outputs, wanted);
   };
@@ -227,7 +272,7 @@ ReshuffleRun train_arm(const ReshuffleArm& arm, std::uint64_t seed, const Reshuf
       if (adam) adam->zero_grad();
       if (sgd) sgd->zero_grad();
       loss.backward();
-      if (adam) adam->step(1e-3);
+      if (adam) adam->step(arm.learning_rate);
       if (sgd) sgd->step();
       ++step;
       const bool last = from + options.batch >= options.samples;
@@ -247,16 +292,27 @@ ReshuffleRun train_arm(const ReshuffleArm& arm, std::uint64_t seed, const Reshuf
       if (arm.layer_reset_period > 0 && step % arm.layer_reset_period == 0) {
         network->reset_layers(layers.size() - 1);
         // New weights, new moments.
-        for (const std::string& name : {layers.back().weight_name, std::string("output.weight")}) adam->restart(name);
+        if (adam)
+          for (const std::string& name : {layers.back().weight_name, std::string("output.weight")}) adam->restart(name);
       }
     }
     if ((epoch + 1) % options.epochs_per_task == 0) {
       const at::NoGradGuard no_gradient;
-      run.accuracy.push_back(network->forward(images).argmax(1).eq(targets).to(at::kDouble).mean().item<double>());
+      std::int64_t right = 0;
+      for (std::int64_t from = 0; from < options.samples; from += 1000) {
+        const std::int64_t n = std::min<std::int64_t>(1000, options.samples - from);
+        right += network->forward(images.narrow(0, from, n))
+                     .argmax(1)
+                     .eq(targets.narrow(0, from, n))
+                     .sum()
+                     .item<std::int64_t>();
+      }
+      run.accuracy.push_back(static_cast<double>(right) / static_cast<double>(options.samples));
     }
     progress(epoch + 1);
   }
-  run.rank = effective_rank(probe(*network, images).back().values);
+  run.rank =
+      effective_rank(probe(*network, images.narrow(0, 0, std::min<std::int64_t>(2000, options.samples))).back().values);
   run.seconds = seconds_since(start);
   return run;
 }

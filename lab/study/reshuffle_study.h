@@ -18,12 +18,20 @@
 namespace torpor::lab {
 
 struct ReshuffleOptions {
+  /// Empty: random images and labels, dense layers, Adam (redo.md 6.1). Else CIFAR-10 in its binary form, with its own
+  /// labels at first, convolutions of 32, 64 and 64 maps and a dense layer of 128, all times `scale`, and SGD with
+  /// momentum, as in the paper's Fig. 3 (redo.md 4.2); `side`, `width` and `layers` are then not read.
+  std::filesystem::path images = {};
+  double scale = 1;
   std::int64_t samples = 2000, classes = 10, side = 16;
   std::int64_t epochs = 160, epochs_per_task = 20, batch = 64;
   std::int64_t width = 256, layers = 4;
   std::int64_t probe = 64, logged = 256;  // samples that scores are measured on
   std::vector<std::uint64_t> seeds = {1, 2, 3, 4, 5};
 };
+
+/// What suits CIFAR-10: 10,000 images, 100 epochs, batches of 256.
+ReshuffleOptions cifar_options(const std::filesystem::path& images);
 
 Json to_json(const ReshuffleOptions& options);
 
@@ -38,10 +46,12 @@ struct ReshuffleArm {
   double eps = 1e-8, weight_decay = 0;
   NetworkActivation activation = NetworkActivation::relu;
   ReshuffleOptimizer optimizer = ReshuffleOptimizer::adam;
+  double learning_rate = 1e-3;
   std::int64_t layer_reset_period = 0;  // > 0: the outputs and the last hidden layer are drawn anew so often (V8)
 };
 
-/// All of redo.md 6.1's table and more: fixed labels, none, the optimizer modes, scores, selections, baselines.
+/// All of redo.md 6.1's table and more: fixed labels, none, the optimizer modes, scores, selections, baselines. Of
+/// CIFAR-10 fewer: fixed labels, none, ReDo, layer resets, weight decay.
 std::vector<ReshuffleArm> reshuffle_arms(const ReshuffleOptions& options);
 
 /// Random images: noise and four bumps each, clipped at 1. [samples, side * side].
@@ -69,14 +79,14 @@ ReshuffleRun run_reshuffle_arm(const ReshuffleArm& arm, std::uint64_t seed, cons
                                const std::filesystem::path& folder,
                                const std::function<void(std::int64_t epoch)>& progress);
 
-/// The digest's list (redo.md 6.1, (i) to (v)). Throws InvalidArgument where an arm has no run.
-std::vector<Claim> reshuffle_claims(const std::vector<ReshuffleRun>& runs);
-
 struct ReshuffleStudy {
   ReshuffleOptions options;
   std::vector<ReshuffleRun> runs;
   std::string command;
 };
+
+/// The digest's lists (redo.md 6.1, (i) to (v), and 6.3 (a)). Throws InvalidArgument where an arm has no run.
+std::vector<Claim> reshuffle_claims(const ReshuffleStudy& study);
 
 Json to_json(const ReshuffleStudy& study);
 ReportPage page_of(const ReshuffleStudy& study);

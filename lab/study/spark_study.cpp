@@ -133,7 +133,7 @@ SparkRun run_spark_variant(const SparkVariant& variant, std::uint64_t seed, cons
       run.activity.push_back({step, probe(model, *texts.held_out, kProbedWindows).nonzero});
     };
     look(0, *Transformer(variant.config, seed));
-    TrainedNetwork network =
+    TrainedTransformer network =
         train_network(variant.config, train, folder, texts, [&](const StepReport& now, TransformerImpl& model) {
           if (now.step * kProbes / train.steps != (now.step - 1) * kProbes / train.steps) look(now.step, model);
           if (progress) progress(now);

@@ -38,10 +38,10 @@ Training training_from_json(const Json& json) {
           json.at("seconds_per_step").get<double>()};
 }
 
-TrainedNetwork train_network(const ModelConfig& config, const TrainOptions& options, const fs::path& folder,
-                             const StudyTexts& texts,
-                             const std::function<void(const StepReport&, TransformerImpl&)>& after_step) {
-  TrainedNetwork out;
+TrainedTransformer train_network(const ModelConfig& config, const TrainOptions& options, const fs::path& folder,
+                                 const StudyTexts& texts,
+                                 const std::function<void(const StepReport&, TransformerImpl&)>& after_step) {
+  TrainedTransformer out;
   Trainer trainer(config, options, folder, texts.text, texts.held_out, false);
   out.model = trainer.model();
   std::vector<double> seconds, bits;

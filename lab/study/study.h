@@ -41,16 +41,16 @@ Json to_json(const Training& training);
 Training training_from_json(const Json& json);
 
 /// One network of a study, as trained.
-struct TrainedNetwork {
+struct TrainedTransformer {
   Training training;
   Transformer model{nullptr};
   std::filesystem::path checkpoint;  // a Hugging Face folder without a tokenizer
 };
 
 /// Trains in `folder`, from the start. `after_step` may look at the model. Throws as Trainer.
-TrainedNetwork train_network(const ModelConfig& config, const TrainOptions& options,
-                             const std::filesystem::path& folder, const StudyTexts& texts,
-                             const std::function<void(const StepReport&, TransformerImpl&)>& after_step);
+TrainedTransformer train_network(const ModelConfig& config, const TrainOptions& options,
+                                 const std::filesystem::path& folder, const StudyTexts& texts,
+                                 const std::function<void(const StepReport&, TransformerImpl&)>& after_step);
 
 /// options.train with the batch and learning rate of the size's presets, no evaluation before the end.
 TrainOptions train_options(const StudyOptions& options, std::uint64_t seed);

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "lab/study/cifar.h"
 #include "tests/test_support.h"
 
 namespace torpor::lab {
@@ -87,11 +89,12 @@ TEST(ReshuffleStudy, ClaimsHoldAndFailByTheirNumbers) {
                                     run("redo", 0.9, 0.2, 0.05),        run("lowest", 0.9, 0.1, 0.1),
                                     run("random", 0.5, 0.1, 0.1),       run("highest", 0.4, 0.1, 0.1),
                                     run("redo_moments", 0.6, 0.1, 0.4), run("leaky", 0.4, 0, 0)};
-  for (const Claim& claim : reshuffle_claims(runs)) EXPECT_TRUE(claim.held) << claim.name;
+  const auto claims = [](const std::vector<ReshuffleRun>& of) { return reshuffle_claims({{}, of, ""}); };
+  for (const Claim& claim : claims(runs)) EXPECT_TRUE(claim.held) << claim.name;
   const auto fails = [&](std::size_t which, const ReshuffleRun& changed, std::size_t claim) {
     std::vector<ReshuffleRun> others = runs;
     others[which] = changed;
-    EXPECT_FALSE(reshuffle_claims(others)[claim].held) << claim;
+    EXPECT_FALSE(claims(others)[claim].held) << claim;
   };
   fails(0, run("fixed", 1, 0.1, 0.2), 0);
   fails(1, run("none", 0.6, 0.2, 0.4), 1);
@@ -102,7 +105,93 @@ TEST(ReshuffleStudy, ClaimsHoldAndFailByTheirNumbers) {
   fails(6, run("redo_moments", 0.85, 0.1, 0.1), 4);
   fails(7, run("leaky", 0.4, 0, 0.2), 5);
   runs.pop_back();
-  EXPECT_THROW(reshuffle_claims(runs), InvalidArgument);
+  EXPECT_THROW(claims(runs), InvalidArgument);
+}
+
+/// Records of one colour each, its brightness by the label.
+std::string records(int n) {
+  std::string bytes;
+  for (int i = 0; i < n; ++i) {
+    const int label = i % 4;
+    bytes += static_cast<char>(label);
+    for (int colour = 0; colour < 3; ++colour)
+      bytes += std::string(1024, static_cast<char>(colour == label % 3 ? 40 + 60 * (label / 3) + i : 10));
+  }
+  return bytes;
+}
+
+TEST(Cifar, ReadsRecordsAndRefusesOthers) {
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder / "batch.bin";
+  write_file_atomically(file, records(8));
+  const LabelledImages read = read_cifar10(file, 6);
+  EXPECT_EQ(read.images.sizes().vec(), (std::vector<std::int64_t>{6, 3, 32, 32}));
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(read.labels[i].item<std::int64_t>(), i % 4);
+  for (int colour = 0; colour < 3; ++colour) {
+    const at::Tensor plane = read.images.select(1, colour);
+    EXPECT_NEAR(plane.mean().item<double>(), 0, 1e-5);
+    EXPECT_NEAR(plane.std(false).item<double>(), 1, 1e-5);
+  }
+  // Image 0 is red: above the red mean, and no other colour's.
+  EXPECT_GT(read.images[0][0][5][7].item<double>(), 0);
+  EXPECT_LT(read.images[0][1][5][7].item<double>(), 0);
+  const auto refuses = [&](const std::string& bytes, std::int64_t n, const std::string& words) {
+    write_file_atomically(file, bytes);
+    EXPECT_THAT([&] { read_cifar10(file, n); }, ::testing::ThrowsMessage<BadInput>(HasSubstr(words)));
+  };
+  refuses(records(2), 3, "expected at least 3 images, found 2");
+  refuses(records(2) + "x", 2, "xz -d");
+  refuses("", 1, "found 0 bytes");
+  std::string wrong = records(2);
+  wrong[3073] = 10;
+  refuses(wrong, 2, "image 1: expected a label from 0 to 9, found 10");
+  EXPECT_THROW(read_cifar10(folder / "none.bin", 1), Error);
+}
+
+TEST(Cifar, EveryArmRunsAndIsTold) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "batch.bin", records(60));
+  ReshuffleOptions options = cifar_options(folder / "batch.bin");
+  EXPECT_EQ(options.samples, 10'000);
+  options.samples = 60;
+  options.epochs = 4;
+  options.epochs_per_task = 2;
+  options.batch = 8;
+  options.scale = 0.1;
+  options.probe = options.logged = 16;
+  options.seeds = {1};
+  ReshuffleStudy study{options, {}, "torpor study reshuffle --images batch.bin"};
+  for (const ReshuffleArm& arm : reshuffle_arms(options)) {
+    study.runs.push_back(run_arm(arm.name, folder / arm.name, 1, options));
+    EXPECT_EQ(study.runs.back().layers.front().size(), 4U);
+    EXPECT_GT(study.runs.back().accuracy[0], 0.2) << arm.name;
+  }
+  EXPECT_EQ(study.runs.size(), 5U);
+  EXPECT_EQ(reshuffle_claims(study).size(), 4U);
+  EXPECT_THAT(markdown_of(study), HasSubstr("60 images of CIFAR-10, whose labels are permuted every 2 of 4 epochs"));
+  EXPECT_THAT(render_page(page_of(study)), HasSubstr("Labels fitted"));
+}
+
+TEST(Cifar, ClaimsHoldAndFailByTheirNumbers) {
+  ReshuffleStudy study{cifar_options("x.bin"), {}, ""};
+  study.options.epochs = 2;
+  study.options.epochs_per_task = 1;
+  const auto run = [](const std::string& variant, double accuracy, double first, double last) {
+    return ReshuffleRun{.variant = variant, .seed = 1, .accuracy = {0.6, accuracy}, .dormant = {0.05, first, last}};
+  };
+  const std::vector<ReshuffleRun> runs = {run("fixed", 1, 0.02, 0.01), run("none", 0.5, 0.2, 0.3),
+                                          run("redo", 0.9, 0.05, 0.05)};
+  study.runs = runs;
+  for (const Claim& claim : reshuffle_claims(study)) EXPECT_TRUE(claim.held) << claim.name;
+  const auto fails = [&](std::size_t which, const ReshuffleRun& changed, std::size_t claim) {
+    study.runs = runs;
+    study.runs[which] = changed;
+    EXPECT_FALSE(reshuffle_claims(study)[claim].held) << claim;
+  };
+  fails(0, run("fixed", 1, 0.02, 0.03), 0);
+  fails(1, run("none", 0.5, 0.3, 0.2), 1);
+  fails(2, run("redo", 0.9, 0.05, 0.15), 2);
+  fails(2, run("redo", 0.4, 0.05, 0.05), 3);
 }
 
 }  // namespace
