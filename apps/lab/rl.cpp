@@ -149,6 +149,15 @@ void write_events(lab::EventFile& events, const lab::RlRun& run, std::size_t& lo
   }
 }
 
+/// " (4, 12 %)": of the last log, layer by layer; nothing for a single layer, or for more than a line has room for.
+std::string dormant_by_layer(const lab::RlRun& run) {
+  const std::vector<double>& layers = run.log.back().layers;
+  if (layers.size() < 2 || layers.size() > 6) return {};
+  std::string text;
+  for (const double share : layers) text += fmt::format("{}{:.0f}", text.empty() ? " (" : ", ", 100 * share);
+  return text + ")";
+}
+
 lab::RlResult result_of(const Json& json, const fs::path& path) {
   try {
     if (json.at("schema") != "torpor.rl/2")
@@ -278,6 +287,7 @@ int rl(std::span<const std::string> arguments) {
         std::string text = fmt::format("return {:.2f}", run.last_return(100));
         if (!run.log.empty()) {
           text += fmt::format(", {:.1f} % dormant", 100 * run.log.back().dormant);
+          text += dormant_by_layer(run);
           if (options.recycle) text += fmt::format(", {} recycled", run.log.back().recycled);
         }
         progress.update(options.steps * i + std::min(step, options.steps), text);

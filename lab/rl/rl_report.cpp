@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <limits>
 
 #include "core/base/error.h"
 #include "core/base/random.h"
@@ -59,6 +60,36 @@ LineSeries logged(const RlRun& run, const std::string& name, Value value) {
   LineSeries series{name, {}, true, {}};
   for (const DormancyLog& log : run.log) series.points.push_back({static_cast<double>(log.update), value(log)});
   return series;
+}
+
+/// Between the points of a line, whose x ascend.
+double value_at(const LineSeries& line, double x) {
+  const auto after = std::lower_bound(line.points.begin(), line.points.end(), x,
+                                      [](const Point& point, double at) { return point.x < at; });
+  if (after == line.points.begin()) return line.points.front().y;
+  if (after == line.points.end()) return line.points.back().y;
+  const Point &from = *(after - 1), &to = *after;
+  return from.y + (to.y - from.y) * (x - from.x) / (to.x - from.x);
+}
+
+/// The interquartile mean of the seeds' lines, with its interval, where all of them have values.
+LineSeries together(const std::vector<LineSeries>& lines) {
+  constexpr int kPlaces = 100;
+  LineSeries all{"interquartile mean", {}, true, {}};
+  double first = 0, last = std::numeric_limits<double>::infinity();
+  for (const LineSeries& line : lines) {
+    if (line.points.empty()) return all;
+    first = std::max(first, line.points.front().x);
+    last = std::min(last, line.points.back().x);
+  }
+  for (int i = 0; i <= kPlaces && last > first; ++i) {
+    const double x = first + (last - first) * i / kPlaces;
+    std::vector<double> values;
+    for (const LineSeries& line : lines) values.push_back(value_at(line, x));
+    const Interval interval = interquartile_mean_interval(values, 1);
+    all.points.push_back({x, interval.value, interval.low, interval.high});
+  }
+  return all;
 }
 
 Chart heat_map(const RlRun& run) {
@@ -119,9 +150,15 @@ ReportPage page_of(const RlResult& result) {
   }
   const auto chart = [&](const std::string& title, const std::string& caption, Axis x, Axis y, auto make) {
     LineChart lines{std::move(x), std::move(y), {}, {}};
-    for (std::size_t i = 0; i < result.runs.size(); ++i)
-      lines.series.push_back(make(result.runs[i], fmt::format("seed {}", result.runs[i].seed)));
-    return Chart{title, caption, title + " of each seed.", std::move(lines)};
+    for (const RlRun& run : result.runs) lines.series.push_back(make(run, fmt::format("seed {}", run.seed)));
+    if (result.runs.size() == 1) return Chart{title, caption, title + ".", std::move(lines)};
+    LineSeries all = together(lines.series);
+    for (LineSeries& line : lines.series) line.style.quiet = true;
+    all.style.slot = 0;
+    lines.series.insert(lines.series.begin(), std::move(all));
+    return Chart{
+        title, caption + " The interquartile mean of the seeds with its 95 % interval (bootstrap); each seed in grey.",
+        title + " of the seeds together and of each.", std::move(lines)};
   };
   page.sections.push_back(
       {"Learning",

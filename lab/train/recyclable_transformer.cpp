@@ -17,8 +17,7 @@ std::string name_of(const TransformerImpl& model, const at::Tensor& parameter) {
 }
 
 void draw(const at::Tensor& weight) {
-  at::Tensor to = weight;
-  to.normal_(0, 1 / std::sqrt(static_cast<double>(weight.size(1))));
+  weight.normal_(0, 1 / std::sqrt(static_cast<double>(weight.size(1))));
 }
 
 }  // namespace

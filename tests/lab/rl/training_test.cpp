@@ -309,5 +309,45 @@ TEST(RlReport, ShowsWhatHappened) {
     EXPECT_THAT(page, HasSubstr(words));
 }
 
+TEST(RlReport, ShowsSeedsTogether) {
+  const auto run = [](std::uint64_t seed, double dormant, std::vector<std::int64_t> steps) {
+    RlRun out{.seed = seed, .layer_names = {"dense"}, .seconds = 1};
+    for (const std::int64_t step : steps) out.episodes.push_back({step, dormant * static_cast<double>(step), 5});
+    for (const std::int64_t update : {100, 200})
+      out.log.push_back({.step = update, .update = update, .dormant = dormant, .layers = {dormant}});
+    return out;
+  };
+  RlResult result{.environment = "catch",
+                  .options = to_json(defaults("dqn", "catch")),
+                  .runs = {run(1, 0.2, {10, 30, 50}), run(2, 0.4, {20, 40})},
+                  .command = "torpor rl --env catch"};
+  const auto chart = [&](const std::string& title) {
+    const ReportPage page = page_of(result);
+    for (const Section& section : page.sections)
+      for (const Block& block : section.blocks)
+        if (const auto* found = std::get_if<Chart>(&block); found != nullptr && found->title == title)
+          return std::get<LineChart>(found->kind);
+    throw std::runtime_error("no chart " + title);
+  };
+  const LineChart dormant = chart("Dormant neurons");
+  ASSERT_EQ(dormant.series.size(), 3U);
+  EXPECT_EQ(dormant.series[0].name, "interquartile mean");
+  EXPECT_FALSE(dormant.series[0].style.quiet);
+  EXPECT_TRUE(dormant.series[1].style.quiet);
+  for (const Point& point : dormant.series[0].points) {
+    EXPECT_NEAR(point.y, 0.3, 1e-12);
+    EXPECT_GE(point.low, 0.2 - 1e-12);
+    EXPECT_LE(point.high, 0.4 + 1e-12);
+  }
+  // Returns lie at other steps in each seed: between its points, from the last first one to the first last one.
+  const LineSeries returns = chart("Return").series[0];
+  EXPECT_EQ(returns.points.front().x, 20);
+  EXPECT_EQ(returns.points.back().x, 40);
+  EXPECT_NEAR(returns.points.front().y, ((2.0 + (2 + 6) / 2.0) / 2 + 8) / 2, 1e-9);
+  result.runs.pop_back();
+  EXPECT_EQ(chart("Dormant neurons").series.size(), 1U);
+  EXPECT_FALSE(chart("Dormant neurons").series[0].style.quiet);
+}
+
 }  // namespace
 }  // namespace torpor::lab
