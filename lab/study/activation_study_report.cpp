@@ -250,7 +250,7 @@ ReportPage page_of(const ActivationStudy& study) {
   page.subtitle = fmt::format(
       "Networks of size {}, equal parameters and data, {} steps, {} each: Zhang et al. 2024 at a small scale.",
       literal(study.options.size), format_count(static_cast<double>(study.options.train.steps)),
-      seeds_text(study.options));
+      seeds_text(study.options.seeds.size()));
   const auto budget = [&](std::size_t i) {
     return format_share(spread(runs, i, [](const auto& run) { return run.budget.sparsity; }).mean);
   };

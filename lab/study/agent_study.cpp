@@ -214,7 +214,7 @@ std::vector<AgentArmRun> run_all_arms(std::uint64_t seed, const AgentStudyOption
   rl.warm_up = std::min(rl.warm_up, rl.steps / 4);
   const bool fits = options.kind == AgentStudyKind::fitting;
   const double aging = fits ? static_cast<double>(options.aged_steps * options.aged_updates) : 0;
-  const double playing = static_cast<double>(options.steps / rl.train_every);
+  const double playing = static_cast<double>(options.steps) / static_cast<double>(rl.train_every);
   const double all =
       playing + aging + static_cast<double>(options.updates) * static_cast<double>(agent_arms(options.kind).size());
   double done = 0;

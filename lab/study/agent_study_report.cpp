@@ -61,19 +61,21 @@ std::string title_of(const AgentStudy& study) {
 
 std::string what_is_done(const AgentStudy& study) {
   const AgentStudyOptions& o = study.options;
+  const auto count = [](std::int64_t n) { return format_count(static_cast<double>(n)); };
   if (o.kind == AgentStudyKind::offline)
     return fmt::format(
         "A DQN plays {} for {} steps; from what it saw, which no longer changes, a fresh network learns for {} "
         "updates: "
         "by targets of its own (TD), by those of a random network that stay, and by its own with ReDo (tau 0.1, every "
-        "1000 updates). {} seeds. After Sokar et al. 2023, Fig. 4.",
-        o.environment, o.steps, o.updates, o.seeds.size());
+        "1000 updates). {}. After Sokar et al. 2023, Fig. 4.",
+        o.environment, count(o.steps), count(o.updates), seeds_text(o.seeds.size()));
   return fmt::format(
       "A DQN plays {} for {} steps. Its values of what it saw are to be learnt, by mean squared error, {} updates, by "
       "a "
       "fresh network and by that of another DQN that has made {} updates in {} steps; the aged one as it is, with its "
-      "dormant neurons recycled once (tau 0.1) and every 1000 updates. {} seeds. After Sokar et al. 2023, Fig. 8.",
-      o.environment, o.steps, o.updates, o.aged_steps * o.aged_updates, o.aged_steps, o.seeds.size());
+      "dormant neurons recycled once (tau 0.1) and every 1000 updates. {}. After Sokar et al. 2023, Fig. 8.",
+      o.environment, count(o.steps), count(o.updates), count(o.aged_steps * o.aged_updates), count(o.aged_steps),
+      seeds_text(o.seeds.size()));
 }
 
 }  // namespace

@@ -88,12 +88,13 @@ std::string what_is_done(const ReshuffleStudy& study) {
     return fmt::format(
         "{} images of CIFAR-10, whose labels are permuted every {} of {} epochs; convolutions of 32, 64 and 64 maps "
         "and "
-        "a dense layer of 128, times {}; SGD 0.01 with momentum 0.9, batch {}; {} seeds.",
-        o.samples, o.epochs_per_task, o.epochs, o.scale, o.batch, o.seeds.size());
+        "a dense layer of 128, times {}; SGD 0.01 with momentum 0.9, batch {}; {}.",
+        o.samples, o.epochs_per_task, o.epochs, o.scale, o.batch, seeds_text(o.seeds.size()));
   return fmt::format(
       "{} images of {} x {} (noise and bumps) with random labels of {} classes, permuted every {} of {} epochs; {} "
-      "layers of {} neurons, Adam 1e-3, batch {}; {} seeds.",
-      o.samples, o.side, o.side, o.classes, o.epochs_per_task, o.epochs, o.layers, o.width, o.batch, o.seeds.size());
+      "layers of {} neurons, Adam 1e-3, batch {}; {}.",
+      o.samples, o.side, o.side, o.classes, o.epochs_per_task, o.epochs, o.layers, o.width, o.batch,
+      seeds_text(o.seeds.size()));
 }
 
 std::int64_t period_of(const ReshuffleStudy& study) {

@@ -127,7 +127,7 @@ ReportPage page_of(const SparkStudy& study) {
   page.title = "Spark at a small scale";
   page.subtitle =
       fmt::format("Seven networks of size {}, {} steps, {} each: You et al. 2025, trained anew.", literal(options.size),
-                  format_count(static_cast<double>(options.train.steps)), seeds_text(options));
+                  format_count(static_cast<double>(options.train.steps)), seeds_text(options.seeds.size()));
   page.headline = fmt::format(
       "With **{}** of its neurons and **{:.0f}** keys a query, Spark needs **{}** of its dense twin's FLOPs a token at "
       "**{}** bits a byte ({} against {}).",

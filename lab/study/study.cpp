@@ -23,8 +23,8 @@ double mean_of(std::span<const double> values) {
 
 }  // namespace
 
-std::string seeds_text(const StudyOptions& options) {
-  return fmt::format("{} seed{}", options.seeds.size(), options.seeds.size() == 1 ? "" : "s");
+std::string seeds_text(std::size_t seeds) {
+  return fmt::format("{} seed{}", seeds, seeds == 1 ? "" : "s");
 }
 
 Json to_json(const Training& training) {

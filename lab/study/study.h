@@ -23,7 +23,7 @@ struct StudyOptions {
 };
 
 /// "3 seeds".
-std::string seeds_text(const StudyOptions& options);
+std::string seeds_text(std::size_t seeds);
 
 struct StudyTexts {
   std::shared_ptr<const Windows> text, held_out;
