@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
 
 #include "apps/lab/recycle_options.h"
@@ -251,7 +252,10 @@ int rl(std::span<const std::string> arguments) {
   Result result("rl", arguments, common);
   std::vector<ManifestOutput> others;
   if (words.replay.empty()) {
-    const lab::EnvironmentSpec spec = lab::make_environment(words.environment, 1)->spec();
+    // Says what it is, and plays the film.
+    const std::unique_ptr<lab::Environment> environment =
+        lab::make_environment(words.environment, common.seed + 1'000'000);
+    const lab::EnvironmentSpec& spec = environment->spec();
     lab::RlOptions options;
     try {
       options = options_of(words, spec);
@@ -296,7 +300,6 @@ int rl(std::span<const std::string> arguments) {
       write_events(events, training.result(), logs, episodes);
       events.flush();
       if (i > 0 || words.film == 0) continue;
-      const auto environment = lab::make_environment(words.environment, options.seed + 1'000'000);
       const lab::Played played = lab::play_episode(training.agent(), *environment, words.film);
       if (played.pictures.empty()) continue;
       lab::write_gif(result.folder() / "episode.gif", played.pictures, 60);

@@ -21,9 +21,11 @@ void environment_steps(benchmark::State& state, const std::string& name) {
   Random random(1);
   std::vector<float> observation(static_cast<std::size_t>(environment->spec().values()));
   environment->reset(observation);
-  const std::vector<float> torque(static_cast<std::size_t>(environment->spec().action_values), 0.3F);
+  std::vector<float> torque(static_cast<std::size_t>(environment->spec().action_values));
   const auto actions = static_cast<std::uint64_t>(environment->spec().actions);
   for (auto _ : state) {
+    for (float& value : torque)
+      value = static_cast<float>(environment->spec().action_bound * (2 * random.uniform() - 1));
     const StepResult result = actions > 0
                                   ? environment->step(static_cast<std::int64_t>(random.bits() % actions), observation)
                                   : environment->step(torque, observation);

@@ -275,7 +275,7 @@ Transitions Replay::sample(std::int64_t batch, Random& random) const {
       std::copy_n(actions_ + at * width_, width_, out.actions.mutable_data_ptr<float>() + b * width_);
     rewards[b] = static_cast<float>(reward);
     discounts[b] = ends_[slot(last)] == terminated ? 0 : static_cast<float>(factor);
-    if (tree_ != nullptr) out.places.push_back(at);
+    out.places.push_back(at);
   }
   return out;
 }

@@ -31,7 +31,7 @@ struct Transitions {
   at::Tensor following;              // [batch, observation…]
   at::Tensor discounts;              // [batch], f32: gamma^n, or 0 where the task was over
   at::Tensor probabilities;          // [batch], f32, of each draw, where priorities are on
-  std::vector<std::int64_t> places;  // of each, for set_priorities
+  std::vector<std::int64_t> places;  // where each begins: one number a transition while it is stored
 };
 
 /// A ring for each environment. An observation takes as many bytes as its spec allows: one a value where values are

@@ -177,8 +177,18 @@ std::vector<Lesson> offline_lessons(const EnvironmentSpec& environment, const Rl
     return [=, &batch, wanted = std::vector<float>(from, from + values.numel())](
                const float* outputs, float* gradient) { return huber(batch, actions, wanted, outputs, gradient); };
   };
+  // One number for each transition, whenever it is drawn: a network can only learn them by heart.
+  const auto stored = [actions, seed](Learner&, const Transitions& batch) -> Gradient {
+    std::vector<float> wanted;
+    for (const std::int64_t place : batch.places)
+      wanted.push_back(
+          static_cast<float>(2 * Random(seed, 1'000'000 + static_cast<std::uint64_t>(place)).uniform() - 1));
+    return
+        [=, &batch](const float* outputs, float* gradient) { return huber(batch, actions, wanted, outputs, gradient); };
+  };
   return {{.arm = "td", .gradient = td},
           {.arm = "fixed", .gradient = fixed},
+          {.arm = "stored", .gradient = stored},
           {.arm = "redo", .recycles = true, .gradient = td}};
 }
 
@@ -284,8 +294,10 @@ Json to_json(const AgentStudyOptions& options) {
 
 std::vector<AgentArm> agent_arms(AgentStudyKind kind) {
   if (kind == AgentStudyKind::offline)
-    return {
-        {"td", "Targets that move (TD)"}, {"fixed", "Targets that stay (random)"}, {"redo", "Targets that move, ReDo"}};
+    return {{"td", "Targets that move (TD)"},
+            {"fixed", "Targets that stay (a random network's)"},
+            {"stored", "Targets that stay (random numbers)"},
+            {"redo", "Targets that move, ReDo"}};
   return {{"fresh", "Fresh"}, {"aged", "Aged"}, {"aged_once", "Aged, recycled once"}, {"aged_redo", "Aged, ReDo"}};
 }
 
