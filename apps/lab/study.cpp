@@ -9,7 +9,9 @@
 #include "apps/result.h"
 #include "apps/terminal.h"
 #include "apps/verb.h"
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "core/base/fingerprint.h"
 #include "core/base/progress.h"
 #include "core/report/csv.h"
 #include "core/report/html.h"
@@ -230,6 +232,7 @@ int study(std::span<const std::string> arguments) {
   if (study.name == "fitting") study.agent.kind = lab::AgentStudyKind::fitting;
   study.agent.aged_steps = std::max<std::int64_t>(1, study.agent.steps * 3 / 10);
   study.agent.logs = std::min(study.agent.logs, study.agent.updates);
+  if (study.name == "offline" || study.name == "fitting") lab::check(study.agent);
   if (reads_text && (text_path.empty() || held_out_path.empty()))
     throw UsageError("torpor study {}: expected --text and --held-out, texts to train and to measure on", study.name);
   if (!images.empty()) {
@@ -259,6 +262,10 @@ int study(std::span<const std::string> arguments) {
     return std::make_shared<lab::ByteWindows>(std::move(corpus), window);
   };
   if (reads_text) study.texts = {open("text", text_path), open("held_out", held_out_path)};
+  if (!images.empty() && study.name == "reshuffle") {
+    const std::string content = read_file(images);
+    result.add_input({"images", images, static_cast<std::int64_t>(content.size()), fingerprint_of(content)});
+  }
   study.folder = result.folder();
   study.quiet = common.quiet;
   study.command = "torpor study";

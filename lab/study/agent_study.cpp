@@ -261,6 +261,14 @@ std::vector<AgentArmRun> run_all_arms(std::uint64_t seed, const AgentStudyOption
   return runs;
 }
 
+EnvironmentSpec spec_of(const AgentStudyOptions& options) {
+  EnvironmentSpec environment = make_environment(options.environment, 1)->spec();
+  if (environment.actions == 0)
+    throw UsageError("torpor study {}: expected an environment with choices as actions, got {}", name_of(options.kind),
+                     options.environment);
+  return environment;
+}
+
 std::vector<double> rounded(std::vector<double> values) {  // four digits are more than seeds agree on
   for (double& v : values) v = std::stod(fmt::format("{:.4g}", v));
   return values;
@@ -276,6 +284,10 @@ Json to_json(const AgentArmRun& run) {
 }
 
 }  // namespace
+
+void check(const AgentStudyOptions& options) {
+  spec_of(options);
+}
 
 std::string name_of(AgentStudyKind kind) {
   return kind == AgentStudyKind::offline ? "offline" : "fitting";
@@ -304,10 +316,7 @@ std::vector<AgentArm> agent_arms(AgentStudyKind kind) {
 std::vector<AgentArmRun> run_agent_arms(std::uint64_t seed, const AgentStudyOptions& options,
                                         const std::filesystem::path& folder,
                                         const std::function<void(double)>& progress) {
-  const EnvironmentSpec environment = make_environment(options.environment, 1)->spec();
-  if (environment.actions == 0)
-    throw UsageError("torpor study {}: expected an environment with choices as actions, got {}", name_of(options.kind),
-                     options.environment);
+  const EnvironmentSpec environment = spec_of(options);
   const Json identity = {{"seed", seed}, {"options", to_json(options)}};
   const Json stored = stored_run(folder, identity, [&] {
     Json runs = Json::array();

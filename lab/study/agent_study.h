@@ -28,6 +28,9 @@ struct AgentStudyOptions {
   std::vector<std::uint64_t> seeds = {1, 2, 3, 4, 5};
 };
 
+/// Throws UsageError for an environment that is not there, or has no choices as actions.
+void check(const AgentStudyOptions& options);
+
 /// "offline", "fitting".
 std::string name_of(AgentStudyKind kind);
 Json to_json(const AgentStudyOptions& options);
@@ -47,7 +50,7 @@ struct AgentArmRun {
 };
 
 /// All arms with one seed, from the same replay, or what an earlier call left in `folder` (stored_run). progress: the
-/// share that is done. Throws UsageError for an environment without choices.
+/// share that is done. Throws as check().
 std::vector<AgentArmRun> run_agent_arms(std::uint64_t seed, const AgentStudyOptions& options,
                                         const std::filesystem::path& folder,
                                         const std::function<void(double done)>& progress);

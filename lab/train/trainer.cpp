@@ -456,8 +456,8 @@ void Trainer::log(const StepReport& report, EventFile* events) {
                                  {"train/gradient_norm", report.gradient_norm}};
   if (report.held_out_bits_per_byte) scalars.emplace_back("held_out/bits_per_byte", *report.held_out_bits_per_byte);
   std::vector<std::string> tags;
-  for (const RecyclableLayer& layer : layers_) tags.push_back("dormant/" + layer.name);
   if (report.neurons) {
+    for (const RecyclableLayer& layer : layers_) tags.push_back("dormant/" + layer.name);
     scalars.emplace_back("dormant/all", report.neurons->dormant);
     scalars.emplace_back("neurons/recycled", static_cast<double>(report.neurons->recycled));
     for (std::size_t l = 0; l < tags.size(); ++l) scalars.emplace_back(tags[l], report.neurons->layers[l]);
