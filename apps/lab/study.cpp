@@ -198,6 +198,7 @@ int study(std::span<const std::string> arguments) {
   std::int64_t seeds = 0;
   std::optional<std::int64_t> steps, epochs, samples;
   fs::path images;
+  std::string aged_by = "agent";
   CLI::App& app = verb.app();
   app.add_option("STUDY", study.name, "spark, activations, reshuffle, offline or fitting")
       ->required()
@@ -217,7 +218,12 @@ int study(std::span<const std::string> arguments) {
   app.add_option("--env", study.agent.environment, "The environment of offline and fitting, as of torpor rl")
       ->type_name("NAME")
       ->capture_default_str();
-  add_integer_option(app, "--epochs", epochs, 1, 1'000'000, "Of each run of reshuffle (160; with --images 100)");
+  add_integer_option(app, "--epochs", epochs, 1, 1'000'000,
+                     "Of each run of reshuffle (160; with --images 100), of aging by labels (160)");
+  app.add_option("--aged-by", aged_by,
+                 "What ages the network of fitting: agent, a DQN; or labels that are reshuffled, as in reshuffle")
+      ->check(CLI::IsMember({"agent", "labels"}).description(""))
+      ->capture_default_str();
   app.add_option("--images", images, "CIFAR-10 in its binary form (data_batch_1.bin), for reshuffle")
       ->type_name("FILE");
   add_integer_option(app, "--samples", samples, 10, 1'000'000, "Images of reshuffle (2000; with --images 10000)");
@@ -230,6 +236,8 @@ int study(std::span<const std::string> arguments) {
   const bool reads_text = study.name == "spark" || study.name == "activations";
   if (steps) options.train.steps = study.agent.steps = *steps;
   if (study.name == "fitting") study.agent.kind = lab::AgentStudyKind::fitting;
+  if (aged_by == "labels") study.agent.aged_by = lab::AgedBy::labels;
+  if (epochs) study.agent.aged_epochs = *epochs;
   study.agent.aged_steps = std::max<std::int64_t>(1, study.agent.steps * 3 / 10);
   study.agent.logs = std::min(study.agent.logs, study.agent.updates);
   if (study.name == "offline" || study.name == "fitting") lab::check(study.agent);

@@ -10,6 +10,7 @@
 #include "core/base/interrupt.h"
 #include "lab/recycle/direct_network.h"
 #include "lab/rl/training.h"
+#include "lab/study/reshuffle_study.h"
 
 namespace torpor::lab {
 namespace {
@@ -215,6 +216,74 @@ std::vector<Lesson> fitting_lessons(RecyclableNetwork& teacher, const Recyclable
           {.arm = "aged_redo", .begins_as = &aged, .recycles = true, .gradient = fit}};
 }
 
+/// The same with images: 2000 of them, and a random network's outputs.
+std::vector<AgentArmRun> run_label_arms(std::uint64_t seed, const AgentStudyOptions& options,
+                                        const std::function<void(double)>& progress) {
+  constexpr std::int64_t kBatch = 64, kProbe = 256, kPeriod = 200;
+  ReshuffleOptions labels;
+  labels.epochs = options.aged_epochs;
+  const ReshuffleArm nothing_done{.name = "none"};
+  const auto arms = agent_arms(AgentStudyKind::fitting);
+  const double aging = static_cast<double>(labels.epochs * (labels.samples / labels.batch));
+  const double all = aging + static_cast<double>(options.updates) * static_cast<double>(arms.size());
+  const ReshuffledNetwork aged = train_reshuffled(nothing_done, seed, labels, [&](std::int64_t epoch) {
+    progress(aging / all * static_cast<double>(epoch) / static_cast<double>(labels.epochs));
+  });
+  torch::manual_seed(seed + 1000);
+  SequentialNetwork teacher = reshuffle_network(labels, nothing_done);
+  const at::Tensor wanted = [&] {
+    const at::NoGradGuard no_gradient;
+    return teacher->forward(aged.images);
+  }();
+  std::vector<AgentArmRun> runs;
+  for (const AgentArm& arm : arms) {
+    AgentArmRun run{.variant = arm.name, .seed = seed};
+    torch::manual_seed(seed + 2000);
+    SequentialNetwork network = reshuffle_network(labels, nothing_done);
+    if (arm.name != "fresh") copy_weights(*aged.network, *network);
+    UnitAdam adam(network->parameters_by_name());
+    Random random(seed, 5);
+    const auto sample = [&](std::int64_t n) {
+      return torch::tensor(permutation(labels.samples, random)).narrow(0, 0, n);
+    };
+    Recycler recycler(network->layers(), {.period = kPeriod}, &adam, seed);
+    const auto values = [&] { return probe(*network, aged.images.index_select(0, sample(kProbe))); };
+    const auto log = [&] {
+      const std::vector<ProbeValues> behind = values();
+      std::vector<at::Tensor> scores;
+      for (std::size_t l = 0; l < behind.size(); ++l)
+        scores.push_back(recycle_scores(RecycleScore::activation, recycler.layers()[l], behind[l]));
+      run.dormant.push_back(dormancy(scores, 0).all);
+      run.dormant_tenth.push_back(dormancy(scores, 0.1).all);
+    };
+    if (arm.name == "aged_once") run.recycled += recycler.recycle(0, values()).recycled;
+    log();
+    const std::int64_t every = std::max<std::int64_t>(1, options.updates / options.logs);
+    double loss = 0;
+    for (std::int64_t update = 1; update <= options.updates; ++update) {
+      const at::Tensor which = sample(kBatch);
+      adam.zero_grad();
+      const at::Tensor error =
+          at::mse_loss(network->forward(aged.images.index_select(0, which)), wanted.index_select(0, which));
+      error.backward();
+      adam.step(1e-3);
+      loss += error.item<double>();
+      if (update % every == 0) {
+        check_interrupt();
+        log();
+        run.loss.push_back(loss / static_cast<double>(every));
+        loss = 0;
+        progress((aging + static_cast<double>(options.updates) * static_cast<double>(runs.size()) +
+                  static_cast<double>(update)) /
+                 all);
+      }
+      if (arm.name == "aged_redo" && recycler.due(update)) run.recycled += recycler.recycle(update, values()).recycled;
+    }
+    runs.push_back(std::move(run));
+  }
+  return runs;
+}
+
 std::vector<AgentArmRun> run_all_arms(std::uint64_t seed, const AgentStudyOptions& options,
                                       const EnvironmentSpec& environment, const std::function<void(double)>& progress) {
   RlOptions rl = rl_defaults("dqn", environment);
@@ -237,6 +306,10 @@ std::vector<AgentArmRun> run_all_arms(std::uint64_t seed, const AgentStudyOption
   RlTraining teacher(*environments, rl);
   teacher.run(played(rl, playing));
   done += playing;
+  if (teacher.replay().size() < rl.batch)
+    throw UsageError(
+        "torpor study {}: {} begins a new task at step {} and forgets what was stored: choose other --steps",
+        name_of(options.kind), options.environment, options.steps);
 
   RlOptions old = rl;
   old.seed = seed + 1000;
@@ -259,6 +332,10 @@ std::vector<AgentArmRun> run_all_arms(std::uint64_t seed, const AgentStudyOption
     done += static_cast<double>(options.updates);
   }
   return runs;
+}
+
+bool by_labels(const AgentStudyOptions& options) {
+  return options.kind == AgentStudyKind::fitting && options.aged_by == AgedBy::labels;
 }
 
 EnvironmentSpec spec_of(const AgentStudyOptions& options) {
@@ -286,7 +363,7 @@ Json to_json(const AgentArmRun& run) {
 }  // namespace
 
 void check(const AgentStudyOptions& options) {
-  spec_of(options);
+  if (!by_labels(options)) spec_of(options);
 }
 
 std::string name_of(AgentStudyKind kind) {
@@ -294,6 +371,12 @@ std::string name_of(AgentStudyKind kind) {
 }
 
 Json to_json(const AgentStudyOptions& options) {
+  if (by_labels(options))
+    return {{"study", name_of(options.kind)},
+            {"aged_by", "labels"},
+            {"aged_epochs", options.aged_epochs},
+            {"updates", options.updates},
+            {"logs", options.logs}};
   Json json = {{"study", name_of(options.kind)},
                {"environment", options.environment},
                {"steps", options.steps},
@@ -316,11 +399,13 @@ std::vector<AgentArm> agent_arms(AgentStudyKind kind) {
 std::vector<AgentArmRun> run_agent_arms(std::uint64_t seed, const AgentStudyOptions& options,
                                         const std::filesystem::path& folder,
                                         const std::function<void(double)>& progress) {
-  const EnvironmentSpec environment = spec_of(options);
+  const EnvironmentSpec environment = by_labels(options) ? EnvironmentSpec{} : spec_of(options);
   const Json identity = {{"seed", seed}, {"options", to_json(options)}};
   const Json stored = stored_run(folder, identity, [&] {
     Json runs = Json::array();
-    for (const AgentArmRun& run : run_all_arms(seed, options, environment, progress)) runs.push_back(to_json(run));
+    for (const AgentArmRun& run : by_labels(options) ? run_label_arms(seed, options, progress)
+                                                     : run_all_arms(seed, options, environment, progress))
+      runs.push_back(to_json(run));
     return runs;
   });
   try {

@@ -16,9 +16,14 @@
 namespace torpor::lab {
 
 enum class AgentStudyKind : std::uint8_t { offline, fitting };
+/// What ages the network of `fitting`: a DQN at a high replay ratio, whose teacher is another DQN, or labels that are
+/// reshuffled (reshuffle_study.h), whose teacher is a network as it was drawn.
+enum class AgedBy : std::uint8_t { agent, labels };
 
 struct AgentStudyOptions {
   AgentStudyKind kind = AgentStudyKind::offline;
+  AgedBy aged_by = AgedBy::agent;
+  std::int64_t aged_epochs = 160;             // of labels, new ones each 20
   std::string environment = "breakout-mini";  // one with choices as actions
   std::int64_t steps = 100'000;               // of the DQN that fills the replay, and is the teacher of `fitting`
   std::int64_t aged_steps = 30'000;           // of the one that ages, of `fitting`

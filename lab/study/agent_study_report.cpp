@@ -70,6 +70,13 @@ std::string what_is_done(const AgentStudy& study) {
         "stay, and by its own with ReDo (tau 0.1, every "
         "1000 updates). {}. After Sokar et al. 2023, Fig. 4.",
         o.environment, count(o.steps), count(o.updates), seeds_text(o.seeds.size()));
+  if (o.aged_by == AgedBy::labels)
+    return fmt::format(
+        "The outputs of a random network for 2000 images are to be learnt, by mean squared error, {} updates, by a "
+        "fresh "
+        "network and by one that learnt random labels for {} epochs, new ones each 20; the aged one as it is, with its "
+        "dormant neurons recycled once (tau 0.1) and every 200 updates. {}. After Sokar et al. 2023, Fig. 8.",
+        count(o.updates), o.aged_epochs, seeds_text(o.seeds.size()));
   return fmt::format(
       "A DQN plays {} for {} steps. Its values of what it saw are to be learnt, by mean squared error, {} updates, by "
       "a "
@@ -111,9 +118,8 @@ std::vector<Claim> agent_claims(const AgentStudy& study) {
       paired(study.runs, "aged", "fresh", [&](const auto& x, const auto& y) { return x.loss.back() / y.loss.back(); });
   claims.push_back({"it ends with a larger loss than the fresh one", ratio.mean > 1,
                     fmt::format("{} against {}: {} times", number(aged_loss), number(fresh_loss), number(ratio))});
-  claims.push_back(
-      {"its dormant neurons recycled once, it learns better", once.mean < aged_loss.mean,
-       fmt::format("{} against {}; every 1000 updates {}", number(once), number(aged_loss), number(redo))});
+  claims.push_back({"its dormant neurons recycled once, it learns better", once.mean < aged_loss.mean,
+                    fmt::format("{} against {}; again and again {}", number(once), number(aged_loss), number(redo))});
   return claims;
 }
 

@@ -210,8 +210,14 @@ NetworkSpec network_of(const ReshuffleOptions& options, const ReshuffleArm& arm)
           .activation = arm.activation};
 }
 
-ReshuffleRun train_arm(const ReshuffleArm& arm, std::uint64_t seed, const ReshuffleOptions& options,
-                       const std::function<void(std::int64_t)>& progress) {
+}  // namespace
+
+SequentialNetwork reshuffle_network(const ReshuffleOptions& options, const ReshuffleArm& arm) {
+  return SequentialNetwork(network_of(options, arm));
+}
+
+ReshuffledNetwork train_reshuffled(const ReshuffleArm& arm, std::uint64_t seed, const ReshuffleOptions& options,
+                                   const std::function<void(std::int64_t)>& progress) {
   const Clock::time_point start = Clock::now();
   ReshuffleRun run{.variant = arm.name, .seed = seed};
   Random random(seed, 2);
@@ -221,7 +227,7 @@ ReshuffleRun train_arm(const ReshuffleArm& arm, std::uint64_t seed, const Reshuf
   // Where nothing is left to learn, moments fall to numbers of which a product takes a hundred times as long.
   at::globalContext().setFlushDenormal(true);
   torch::manual_seed(seed);
-  SequentialNetwork network(network_of(options, arm));
+  SequentialNetwork network = reshuffle_network(options, arm);
   std::unique_ptr<UnitAdam> adam;
   std::unique_ptr<torch::optim::SGD> sgd;
   if (arm.optimizer == ReshuffleOptimizer::adam)
@@ -314,17 +320,16 @@ ReshuffleRun train_arm(const ReshuffleArm& arm, std::uint64_t seed, const Reshuf
   run.rank =
       effective_rank(probe(*network, images.narrow(0, 0, std::min<std::int64_t>(2000, options.samples))).back().values);
   run.seconds = seconds_since(start);
-  return run;
+  return {std::move(run), network, images};
 }
-
-}  // namespace
 
 ReshuffleRun run_reshuffle_arm(const ReshuffleArm& arm, std::uint64_t seed, const ReshuffleOptions& options,
                                const std::filesystem::path& folder,
                                const std::function<void(std::int64_t epoch)>& progress) {
   const Json identity = {{"arm", arm.name}, {"seed", seed}, {"options", to_json(options)}};
   return reshuffle_run_from_json(
-      stored_run(folder, identity, [&] { return to_json(train_arm(arm, seed, options, progress)); }), folder.string());
+      stored_run(folder, identity, [&] { return to_json(train_reshuffled(arm, seed, options, progress).run); }),
+      folder.string());
 }
 
 }  // namespace torpor::lab

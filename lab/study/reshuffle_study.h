@@ -74,6 +74,17 @@ Json to_json(const ReshuffleRun& run);
 /// Throws BadInput where a field is missing.
 ReshuffleRun reshuffle_run_from_json(const Json& json, const std::string& where);
 
+/// What training one arm leaves behind.
+struct ReshuffledNetwork {
+  ReshuffleRun run;
+  SequentialNetwork network{nullptr};
+  at::Tensor images;  // what it was trained on
+};
+ReshuffledNetwork train_reshuffled(const ReshuffleArm& arm, std::uint64_t seed, const ReshuffleOptions& options,
+                                   const std::function<void(std::int64_t epoch)>& progress);
+/// A network as the arms train, drawn from LibTorch's generator.
+SequentialNetwork reshuffle_network(const ReshuffleOptions& options, const ReshuffleArm& arm);
+
 /// Trains one arm with one seed, or reads what an earlier call left in `folder` (stored_run).
 ReshuffleRun run_reshuffle_arm(const ReshuffleArm& arm, std::uint64_t seed, const ReshuffleOptions& options,
                                const std::filesystem::path& folder,

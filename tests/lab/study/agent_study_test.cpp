@@ -85,6 +85,35 @@ TEST(Fitting, BeginsAsTheAgedNetworkAndRecyclesWhereItSays) {
   EXPECT_GT(redo.recycled, 0);
 }
 
+TEST(Fitting, AgesByLabels) {
+  const TemporaryFolder folder;
+  AgentStudyOptions options = small(AgentStudyKind::fitting);
+  options.aged_by = AgedBy::labels;
+  options.aged_epochs = 20;
+  options.updates = 220;
+  AgentStudy study{options, run_agent_arms(1, options, folder / "run", [](double) {}), "torpor study x"};
+  ASSERT_EQ(study.runs.size(), 4U);
+  const AgentArmRun &fresh = study.runs[0], &aged = study.runs[1], &once = study.runs[2], &redo = study.runs[3];
+  EXPECT_LT(fresh.loss.back(), fresh.loss.front());
+  EXPECT_GT(aged.dormant.front(), fresh.dormant.front());
+  EXPECT_EQ(redo.loss[5], aged.loss[5]) << "the same until the first recycling, at 200";
+  EXPECT_LT(once.dormant.front(), aged.dormant.front());
+  EXPECT_GT(once.recycled, 0);
+  EXPECT_GT(redo.recycled, 0);
+  EXPECT_THAT(markdown_of(study), HasSubstr("for 20 epochs, new ones each 20"));
+  EXPECT_EQ(run_agent_arms(1, options, folder / "run", [](double) { ADD_FAILURE(); })[1].loss, aged.loss);
+  options.aged_epochs = 40;
+  EXPECT_THROW(run_agent_arms(1, options, folder / "run", [](double) {}), BadInput);
+}
+
+TEST(Fitting, RefusesAReplayThatIsForgottenAtTheEnd) {
+  const TemporaryFolder folder;
+  AgentStudyOptions options = small(AgentStudyKind::offline, "permuted-catch");
+  options.steps = 4000;  // a new task begins
+  EXPECT_THAT([&] { run_agent_arms(1, options, folder / "run", [](double) {}); },
+              ::testing::ThrowsMessage<UsageError>(HasSubstr("choose other --steps")));
+}
+
 TEST(Offline, FixedTargetsCanBeFittedAndMovingOnesMove) {
   const TemporaryFolder folder;
   const std::vector<AgentArmRun> runs =
