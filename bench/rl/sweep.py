@@ -138,7 +138,8 @@ def write(options, runs):
                 percent = lambda key: "{:.1f} % ({:.1f} to {:.1f})".format(*(100 * v for v in cell[key]))
                 lines.append(f"| {arm} | {'{:.2f} ({:.2f} to {:.2f})'.format(*cell['return'])} | {percent('dormant')} | {percent('dormant_tenth')} | "
                              f"{iqm([r['rank'] for r in mine]):.0f} | {recycled / len(mine):.0f} | {f'{100 * again / recycled:.0f} %' if recycled else '–'} |")
-            lines.append("")
+            seconds = [r["seconds"] for r in runs if (r["env"], r["ratio"]) == (env, ratio)]
+            lines += ["", f"{options.steps / statistics.median(seconds):,.0f} steps a second, the median run (other work may have shared the machine).", ""]
     chart(options, cells)
     options.write.with_suffix(".md").write_text("\n".join(lines))
     options.write.with_suffix(".json").write_text(json.dumps({"steps": options.steps, "seeds": options.seeds, "cells": cells, "runs": runs}, indent=1) + "\n")

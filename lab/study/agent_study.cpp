@@ -224,7 +224,8 @@ std::vector<AgentArmRun> run_label_arms(std::uint64_t seed, const AgentStudyOpti
   labels.epochs = options.aged_epochs;
   const ReshuffleArm nothing_done{.name = "none"};
   const auto arms = agent_arms(AgentStudyKind::fitting);
-  const double aging = static_cast<double>(labels.epochs * (labels.samples / labels.batch));
+  const double aging =
+      static_cast<double>(labels.epochs) * static_cast<double>(labels.samples) / static_cast<double>(labels.batch);
   const double all = aging + static_cast<double>(options.updates) * static_cast<double>(arms.size());
   const ReshuffledNetwork aged = train_reshuffled(nothing_done, seed, labels, [&](std::int64_t epoch) {
     progress(aging / all * static_cast<double>(epoch) / static_cast<double>(labels.epochs));
