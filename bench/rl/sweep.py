@@ -89,16 +89,20 @@ def name_of(env, ratio):
 def chart(options, cells):
     """Bars of dormant shares with their intervals, a group for each environment and ratio: SVG."""
     groups = [(env, ratio) for env in options.envs for ratio in options.ratios]
-    top = max(0.05, max(c["dormant_tenth"][2] for c in cells))
-    bar, gap, height, left = 16, 26, 220, 46
-    width = left + len(groups) * (bar * len(options.arms) + gap) + 10
+    most = max(0.02, max(c["dormant_tenth"][2] for c in cells))
+    tick = next(t for t in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if most <= 5 * t or t == 0.25)
+    ticks = -int(-most // tick)
+    top = tick * ticks
+    bar, height, left = 16, 220, 46
+    group = max([bar * len(options.arms) + 26] + [6.2 * len(env.removesuffix("-mini")) + 12 for env in options.envs])
+    width = max(left + len(groups) * group + 10, 430)
     y = lambda share: 30 + height * (1 - share / top)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 110}" font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>']
-    for i in range(5):
-        share = top * i / 4
-        parts.append(f'<line x1="{left}" x2="{width - 10}" y1="{y(share):.1f}" y2="{y(share):.1f}" stroke="#ddd"/><text x="{left - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>')
+    for i in range(ticks + 1):
+        share = tick * i
+        parts.append(f'<line x1="{left}" x2="{width - 10}" y1="{y(share):.1f}" y2="{y(share):.1f}" stroke="#ddd"/><text x="{left - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.3g} %</text>')
     for g, (env, ratio) in enumerate(groups):
-        x = left + gap / 2 + g * (bar * len(options.arms) + gap)
+        x = left + g * group + (group - bar * len(options.arms)) / 2
         for k, arm in enumerate(options.arms):
             value, low, high = next(c["dormant_tenth"] for c in cells if (c["env"], c["ratio"], c["arm"]) == (env, ratio, arm))
             at = x + k * bar
@@ -119,6 +123,8 @@ def chart(options, cells):
 def write(options, runs):
     recycled_of = "" if not any(r["recycled"] for r in runs) else " Recycled: neurons in all a run."
     command = f"bench/rl/sweep.py --envs {','.join(options.envs)} --arms '{','.join(options.arms)}' --ratios {','.join(options.ratios)} --seeds {options.seeds} --steps {options.steps}"
+    if options.episodes != 100:
+        command += f" --episodes {options.episodes}"
     lines = [f"# {options.title}", "", f"![Dormant neurons]({options.write.name}.svg)", "",
              f"{options.steps:,} steps, {options.seeds} seeds: interquartile mean over seeds, and in brackets its 95 % interval by the bootstrap. Return: of the last {options.episodes} episodes of training. "
              f"Dormant: never active on the probe, mean of the last five logs, each just before a recycling.{recycled_of}", "",
