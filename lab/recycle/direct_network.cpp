@@ -33,6 +33,12 @@ DirectNetwork::Layer DirectNetwork::layer_of(const std::string& name, std::vecto
   return layer;
 }
 
+std::unique_ptr<DirectNetwork> DirectNetwork::of(const std::shared_ptr<RecyclableNetwork>& network) {
+  auto sequential = std::dynamic_pointer_cast<SequentialNetworkImpl>(network);
+  if (sequential == nullptr || !supports(sequential->spec())) return nullptr;
+  return std::make_unique<DirectNetwork>(std::move(sequential));
+}
+
 DirectNetwork::DirectNetwork(std::shared_ptr<SequentialNetworkImpl> network) : network_(std::move(network)) {
   const NetworkSpec& spec = network_->spec();
   if (!supports(spec))

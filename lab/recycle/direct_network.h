@@ -18,6 +18,8 @@ class DirectNetwork {
  public:
   /// ReLU, no norms, no pools, at most one convolution, in front and without padding, flattened channel by channel.
   static bool supports(const NetworkSpec& spec);
+  /// Null for others, and for networks of another kind.
+  static std::unique_ptr<DirectNetwork> of(const std::shared_ptr<RecyclableNetwork>& network);
   /// Throws InvalidArgument for others.
   explicit DirectNetwork(std::shared_ptr<SequentialNetworkImpl> network);
 

@@ -51,13 +51,8 @@ class Dqn final : public Agent {
   Dqn(const EnvironmentSpec& environment, const RlOptions& options) : Agent(options), actions_(environment.actions) {
     auto online = q_network(environment, options);
     auto target = q_network(environment, options);
-    const auto direct = [](const std::shared_ptr<RecyclableNetwork>& network) -> std::unique_ptr<DirectNetwork> {
-      auto sequential = std::dynamic_pointer_cast<SequentialNetworkImpl>(network);
-      if (sequential == nullptr || !DirectNetwork::supports(sequential->spec())) return nullptr;
-      return std::make_unique<DirectNetwork>(std::move(sequential));
-    };
-    direct_online_ = direct(online);
-    direct_target_ = direct(target);
+    direct_online_ = DirectNetwork::of(online);
+    direct_target_ = DirectNetwork::of(target);
     networks_.push_back(
         std::make_unique<TrainedNetwork>("q", std::move(online), std::move(target), options, /*recycles=*/true));
   }

@@ -26,8 +26,8 @@ class Learner {
   Learner(const EnvironmentSpec& environment, const RlOptions& options)
       : learning_rate_(options.learning_rate), outputs_(environment.actions) {
     auto online = q_network(environment, options), target = q_network(environment, options);
-    direct_ = direct(online);
-    direct_target_ = direct(target);
+    direct_ = DirectNetwork::of(online);
+    direct_target_ = DirectNetwork::of(target);
     network_ = std::make_unique<TrainedNetwork>("q", std::move(online), std::move(target), options, /*recycles=*/true);
   }
 
@@ -66,12 +66,6 @@ class Learner {
   }
 
  private:
-  static std::unique_ptr<DirectNetwork> direct(const std::shared_ptr<RecyclableNetwork>& network) {
-    auto sequential = std::dynamic_pointer_cast<SequentialNetworkImpl>(network);
-    if (sequential == nullptr || !DirectNetwork::supports(sequential->spec())) return nullptr;
-    return std::make_unique<DirectNetwork>(std::move(sequential));
-  }
-
   double learning_rate_;
   std::int64_t outputs_;
   std::unique_ptr<TrainedNetwork> network_;
@@ -88,6 +82,15 @@ struct Lesson {
   /// A batch's gradient; `learner` for targets of its own.
   std::function<Gradient(Learner& learner, const Transitions& batch)> gradient;
 };
+
+void note_dormancy(AgentArmRun& run, const std::vector<RecyclableLayer>& layers,
+                   const std::vector<ProbeValues>& values) {
+  std::vector<at::Tensor> scores;
+  for (std::size_t l = 0; l < layers.size(); ++l)
+    scores.push_back(recycle_scores(RecycleScore::activation, layers[l], values[l]));
+  run.dormant.push_back(dormancy(scores, 0).all);
+  run.dormant_tenth.push_back(dormancy(scores, 0.1).all);
+}
 
 AgentArmRun learn(const Lesson& lesson, std::uint64_t seed, const AgentStudyOptions& options,
                   const EnvironmentSpec& environment, RlOptions rl, const Replay& replay,
@@ -109,14 +112,7 @@ AgentArmRun learn(const Lesson& lesson, std::uint64_t seed, const AgentStudyOpti
     run.recycled += network.recycler()->recycle(update, values()).recycled;
     learner.weights_changed();
   };
-  const auto log = [&] {
-    std::vector<at::Tensor> scores;
-    const std::vector<ProbeValues> behind = values();
-    for (std::size_t l = 0; l < behind.size(); ++l)
-      scores.push_back(recycle_scores(RecycleScore::activation, network.layers()[l], behind[l]));
-    run.dormant.push_back(dormancy(scores, 0).all);
-    run.dormant_tenth.push_back(dormancy(scores, 0.1).all);
-  };
+  const auto log = [&] { note_dormancy(run, network.layers(), values()); };
   if (lesson.recycles_at_start) recycle(0);
   log();
   const std::int64_t every = std::max<std::int64_t>(1, options.updates / options.logs);
@@ -249,14 +245,7 @@ std::vector<AgentArmRun> run_label_arms(std::uint64_t seed, const AgentStudyOpti
     };
     Recycler recycler(network->layers(), {.period = kPeriod}, &adam, seed);
     const auto values = [&] { return probe(*network, aged.images.index_select(0, sample(kProbe))); };
-    const auto log = [&] {
-      const std::vector<ProbeValues> behind = values();
-      std::vector<at::Tensor> scores;
-      for (std::size_t l = 0; l < behind.size(); ++l)
-        scores.push_back(recycle_scores(RecycleScore::activation, recycler.layers()[l], behind[l]));
-      run.dormant.push_back(dormancy(scores, 0).all);
-      run.dormant_tenth.push_back(dormancy(scores, 0.1).all);
-    };
+    const auto log = [&] { note_dormancy(run, recycler.layers(), values()); };
     if (arm.name == "aged_once") run.recycled += recycler.recycle(0, values()).recycled;
     log();
     const std::int64_t every = std::max<std::int64_t>(1, options.updates / options.logs);
