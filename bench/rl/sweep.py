@@ -126,7 +126,7 @@ def write(options, runs):
     if options.episodes != 100:
         command += f" --episodes {options.episodes}"
     lines = [f"# {options.title}", "", f"![Dormant neurons]({options.write.name}.svg)", "",
-             f"{options.steps:,} steps, {options.seeds} seeds: interquartile mean over seeds, and in brackets its 95 % interval by the bootstrap. Return: of the last {options.episodes} episodes of training. "
+             f"{options.steps:,} steps, {f'{options.seeds} seeds: interquartile mean over seeds, and in brackets its 95 % interval by the bootstrap' if options.seeds > 1 else 'one seed'}. Return: of the last {options.episodes} episodes of training. "
              f"Dormant: never active on the probe, mean of the last five logs, each just before a recycling.{recycled_of}", "",
              f"Made by `{command}{' -- ' + ' '.join(options.more) if options.more else ''}`; every run is one call of `torpor rl`.", ""]
     cells = []
