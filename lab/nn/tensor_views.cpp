@@ -52,11 +52,15 @@ void copy_bits(const TensorView& from, const at::Tensor& to, const std::string& 
   std::memcpy(to.mutable_data_ptr(), from.bytes.data(), from.bytes.size());
 }
 
+void check_finite(const at::Tensor& tensor, const std::string& name, const std::string& where) {
+  if (!at::isfinite(tensor).all().item<bool>())
+    throw BadInput("{}: tensor \"{}\": expected finite weights, found NaN or infinity", where, name);
+}
+
 at::Tensor tensor_of(const TensorView& view, const std::string& where) {
   at::Tensor out = torch::empty(view.shape, torch::kFloat);
   to_f32(view.format, view.bytes.data(), {out.mutable_data_ptr<float>(), static_cast<std::size_t>(out.numel())});
-  if (!at::isfinite(out).all().item<bool>())
-    throw BadInput("{}: tensor \"{}\": expected finite weights, found NaN or infinity", where, view.name);
+  check_finite(out, view.name, where);
   return out;
 }
 

@@ -102,7 +102,7 @@ struct Free {
 using Model = std::unique_ptr<mjModel, Free>;
 using Data = std::unique_ptr<mjData, Free>;
 
-/// Without this, the library writes warnings into a file in the user's folder, and ends the program on an error.
+/// Without this, the library writes warnings into a file in the user's folder.
 void take_messages() {
   mju_user_warning = [](const char* message) { log_warning("MuJoCo: {}", message); };
 }

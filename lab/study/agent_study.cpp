@@ -341,6 +341,8 @@ std::vector<double> rounded(std::vector<double> values) {  // four digits are mo
   return values;
 }
 
+}  // namespace
+
 Json to_json(const AgentArmRun& run) {
   return {{"variant", run.variant},
           {"seed", run.seed},
@@ -349,8 +351,6 @@ Json to_json(const AgentArmRun& run) {
           {"dormant_tenth", rounded(run.dormant_tenth)},
           {"recycled", run.recycled}};
 }
-
-}  // namespace
 
 void check(const AgentStudyOptions& options) {
   if (!by_labels(options)) spec_of(options);

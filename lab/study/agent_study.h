@@ -53,6 +53,7 @@ struct AgentArmRun {
                       dormant_tenth = {};  // shares at tau 0 and 0.1: before the first update, at each log
   std::int64_t recycled = 0;
 };
+Json to_json(const AgentArmRun& run);
 
 /// All arms with one seed, from the same replay, or what an earlier call left in `folder` (stored_run). progress: the
 /// share that is done. Throws as check().

@@ -23,9 +23,6 @@ Spread last(const AgentStudy& study, const std::string& arm, Curve curve) {
   return at(study, arm, curve, (runs_of(study.runs, arm).front()->*curve).size() - 1);
 }
 
-std::string percent(const Spread& s) {
-  return fmt::format("{:.1f} % ({:.1f} to {:.1f})", 100 * s.mean, 100 * s.least, 100 * s.most);
-}
 std::string number(const Spread& s) {
   return fmt::format("{:.3g} ({:.3g} to {:.3g})", s.mean, s.least, s.most);
 }
@@ -135,13 +132,7 @@ Json to_json(const AgentStudy& study) {
                             {"dormant", last(study, arm.name, &AgentArmRun::dormant).mean},
                             {"dormant_tenth", last(study, arm.name, &AgentArmRun::dormant_tenth).mean},
                             {"recycled", recycled(study, arm.name)}});
-  for (const AgentArmRun& run : study.runs)
-    json["runs"].push_back({{"variant", run.variant},
-                            {"seed", run.seed},
-                            {"loss", run.loss},
-                            {"dormant", run.dormant},
-                            {"dormant_tenth", run.dormant_tenth},
-                            {"recycled", run.recycled}});
+  for (const AgentArmRun& run : study.runs) json["runs"].push_back(to_json(run));
   json["must_show"] = to_json(agent_claims(study));
   return json;
 }

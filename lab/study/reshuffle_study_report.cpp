@@ -32,10 +32,6 @@ Spread of(const std::vector<ReshuffleRun>& runs, const std::string& arm, double 
   return spread(runs_of(runs, arm), f);
 }
 
-std::string percent(const Spread& s) {
-  return fmt::format("{:.1f} % ({:.1f} to {:.1f})", 100 * s.mean, 100 * s.least, 100 * s.most);
-}
-
 /// The arms that a reader wants to see first.
 constexpr const char* kMain[] = {"fixed", "none", "redo", "redo_moments", "weight_decay", "layer_reset"};
 

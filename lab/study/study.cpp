@@ -129,6 +129,10 @@ Spread spread_of(std::span<const double> values) {
   return {mean_of(values), *least, *most};
 }
 
+std::string percent(const Spread& spread) {
+  return fmt::format("{:.1f} % ({:.1f} to {:.1f})", 100 * spread.mean, 100 * spread.least, 100 * spread.most);
+}
+
 std::string with_range(const Spread& spread, int digits) {
   if (spread.least == spread.most) return fmt::format("{:.{}f}", spread.mean, digits);
   return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", spread.mean, digits, spread.least, digits, spread.most, digits);

@@ -82,6 +82,8 @@ struct Spread {
 Spread spread_of(std::span<const double> values);
 /// "1.234 (1.230 to 1.241)", or "1.234" where all agree.
 std::string with_range(const Spread& spread, int digits);
+/// Of shares: "12.3 % (10.0 to 14.1)".
+std::string percent(const Spread& spread);
 
 [[noreturn]] void throw_no_run(const std::string& variant);
 

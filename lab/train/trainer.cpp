@@ -560,7 +560,10 @@ void Trainer::load_checkpoint(const fs::path& checkpoint) {
     to.copy_(saved->weights()[i].second);
   }
   const TensorArchive archive = open_safetensors(checkpoint / "optimizer.safetensors");
-  for (const auto& [name, tensor] : saved_state()) copy_bits(archive.at(name), tensor, archive.where());
+  for (const auto& [name, tensor] : saved_state()) {
+    copy_bits(archive.at(name), tensor, archive.where());
+    check_finite(tensor, name, archive.where());
+  }
   if (recycler_) recycler_->set_random_state(reader.string("recycler"));
   log_ = CsvWriter(kLogHeader, read_file(checkpoint / "log.csv"));
   if (const fs::path neurons = checkpoint / "neurons.csv"; fs::exists(neurons))  // else an earlier version wrote it

@@ -255,6 +255,18 @@ TEST(Trainer, RefusesACheckpointOfAnotherRunAndSaysWhatDiffers) {
   EXPECT_EQ(message("relu2-tiny", few_steps(), true), "");
 }
 
+TEST(Trainer, RefusesACheckpointWhoseMomentsAreNotFinite) {
+  const TemporaryFolder folder;
+  Trainer first(preset("relu2-tiny").config, few_steps(), folder / "run", novel(), nullptr, false);
+  run(first);
+  const std::filesystem::path file = first.newest_checkpoint() / "optimizer.safetensors";
+  std::string bytes = read_file(file);
+  bytes.replace(bytes.size() - 4, 4, std::string("\x00\x00\xc0\x7f", 4));  // NaN
+  write_file_atomically(file, bytes);
+  EXPECT_THAT([&] { Trainer(preset("relu2-tiny").config, few_steps(), folder / "run", novel(), nullptr, true); },
+              ::testing::ThrowsMessage<BadInput>(::testing::HasSubstr("found NaN or infinity")));
+}
+
 TrainOptions recycling() {
   TrainOptions options = few_steps();
   options.steps = 24;
