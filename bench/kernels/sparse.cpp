@@ -133,8 +133,10 @@ void sparse(int rounds, std::int64_t megabytes, ThreadPool& pool) {
         {"int8 predictor of rank 256", p + predictor_bytes / (2 * static_cast<double>(matrix)),
          [&](std::int64_t layer) {
            LayerPredictor predictor;
-           predictor.fc1 = ordered({NumberFormat::q8_0, rows(layer, 0, kWidth).data, kRank, kWidth});
+           predictor.fc1 = {NumberFormat::q8_0, rows(layer, 0, kWidth).data, kRank, kWidth};
            predictor.fc2 = {NumberFormat::q8_0, predictor.fc1.data + predictor.fc1.bytes(), kNeurons, kRank};
+           choose_order(predictor.fc1);
+           choose_order(predictor.fc2);
            predictor.predict(x.data(), 1, hidden.data(), logits.data(), pool);
            list_above(logits.data(), kNeurons, 0, listed.data());
            // The drawn set takes the place of what random weights would predict.

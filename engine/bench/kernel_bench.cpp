@@ -113,7 +113,8 @@ class Layers {
     LayerPredictor predictor;
     predictor.fc1 = {NumberFormat::q8_0, memory_.get() + 2 * layer_ * matrix_, kRank, options_.width};
     predictor.fc2 = {NumberFormat::q8_0, predictor.fc1.data + predictor.fc1.bytes(), options_.neurons, kRank};
-    predictor.fc1.interleaved = interleaving_pays(NumberFormat::q8_0, options_.width);
+    choose_order(predictor.fc1);
+    choose_order(predictor.fc2);
     predictor.predict(x_.data(), 1, hidden_, products_.data(), pool_);
     list_above(products_.data(), options_.neurons, 0, listed_.data());
     by_neuron_ = true;

@@ -3,8 +3,10 @@
 #include <variant>
 
 #include "core/base/error.h"
+#include "core/base/large_memory.h"
 #include "core/tensor/convert.h"
 #include "core/tensor/safetensors.h"
+#include "engine/kernels/interleaved.h"
 
 namespace torpor {
 namespace {
@@ -84,10 +86,12 @@ std::shared_ptr<const LayerPredictors> LayerPredictors::load(std::span<const Sel
     const std::vector<float> second = values_of(file, prefix + "fc2.weight", {config.d_ff, rank});
     const auto stored = [&](const std::vector<float>& values, std::int64_t out, std::int64_t in) {
       const NumberFormat format = in % 32 == 0 ? NumberFormat::q8_0 : NumberFormat::f32;
-      std::vector<std::byte>& bytes =
-          predictors->owned_.emplace_back(bytes_of(format, static_cast<std::int64_t>(values.size())));
-      from_f32(values, format, bytes.data());
-      return WeightMatrix{format, bytes.data(), out, in};
+      const std::size_t bytes = bytes_of(format, static_cast<std::int64_t>(values.size()));
+      std::byte* const rows = predictors->owned_.emplace_back(allocate_large(bytes, "a predictor")).get();
+      from_f32(values, format, rows);
+      WeightMatrix w{format, rows, out, in};
+      order_in_place(w, rows);
+      return w;
     };
     LayerPredictor made{.fc1 = stored(first, rank, config.d_model),
                         .fc2 = stored(second, config.d_ff, rank),

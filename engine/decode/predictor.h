@@ -56,7 +56,7 @@ class LayerPredictors {
   LayerPredictors() = default;
 
   std::map<int, LayerPredictor> layers_;
-  std::vector<std::vector<std::byte>> owned_;
+  std::vector<std::shared_ptr<std::byte>> owned_;
   std::int64_t largest_rank_ = 0;
 };
 

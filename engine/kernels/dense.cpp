@@ -36,9 +36,10 @@ std::int64_t WeightMatrix::row_bytes() const {
 void row_to_f32(const WeightMatrix& w, std::int64_t row, std::span<float> values) {
   if (!w.interleaved) return to_f32(w.format, w.row(row), values);
   thread_local std::vector<std::byte> plain;  // kept, so that a token of decoding allocates nothing
-  plain.resize(static_cast<std::size_t>(w.row_bytes()));
-  plain_row(w.format, w.in, w.row(row), plain.data());
-  to_f32(w.format, plain.data(), values);
+  const std::int64_t bytes = w.row_bytes(), first = row / w.together * w.together;
+  plain.resize(static_cast<std::size_t>(w.together * bytes));
+  plain_row(w.format, w.together * w.in, w.row(first), plain.data());
+  to_f32(w.format, plain.data() + (row - first) * bytes, values);
 }
 
 std::string_view name_of(Activation activation) {
@@ -70,6 +71,9 @@ void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<
   if (w.stride != 0 && w.stride != w.row_bytes())
     throw InvalidArgument("[linear] expected rows one after another, got {} bytes a row, {} apart", w.row_bytes(),
                           w.stride);
+  if (w.together != 1 && w.together != rows_together(w.format, w.out, w.in))
+    throw InvalidArgument("[linear] expected 1 or {} rows of {} values together, got {}",
+                          rows_together(w.format, w.out, w.in), w.in, w.together);
   check_count("linear", rows, x);
   if (rows == 0 || w.out == 0) return;
   check_count("linear", rows, y);

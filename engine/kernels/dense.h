@@ -24,12 +24,13 @@ struct WeightMatrix {
   std::int64_t in = 0;
   std::int64_t stride = 0;   // bytes from a row to the next, for the kernels of sparse.h; 0: rows lie one after another
   bool interleaved = false;  // q8_0 or q4_0 with the blocks of a row side by side (interleaved.h)
+  int together = 1;          // interleaved short rows whose blocks lie side by side as those of one row (interleaved.h)
 
   bool empty() const { return data == nullptr; }
   std::int64_t row_bytes() const;  // of one output row
   std::int64_t row_stride() const { return stride != 0 ? stride : row_bytes(); }
   std::int64_t bytes() const { return empty() ? 0 : out * row_bytes(); }
-  const std::byte* row(std::int64_t i) const { return data + i * row_stride(); }
+  const std::byte* row(std::int64_t i) const { return data + i * row_stride(); }  // of together 1
 };
 
 /// Row `row` of w as f32: [w.in].

@@ -97,4 +97,22 @@ void interleave_in_place(WeightMatrix& w, std::byte* rows, ThreadPool* pool) {
   w.interleaved = true;
 }
 
+int rows_together(NumberFormat format, std::int64_t out, std::int64_t in) {
+  const std::int64_t blocks = in / 32;
+  if (format != NumberFormat::q8_0 || in % 32 != 0 || blocks < 1 || blocks >= kLanes || kLanes % blocks != 0) return 1;
+  return out % (kLanes / blocks) == 0 ? static_cast<int>(kLanes / blocks) : 1;
+}
+
+void choose_order(WeightMatrix& w) {
+  w.together = simd::vnni::available() ? rows_together(w.format, w.out, w.in) : 1;
+  w.interleaved = w.together > 1 || interleaving_pays(w.format, w.in);
+}
+
+void order_in_place(WeightMatrix& w, std::byte* rows) {
+  choose_order(w);
+  if (!w.interleaved) return;
+  WeightMatrix joined{w.format, rows, w.out / w.together, w.in * w.together};
+  interleave_in_place(joined, rows, nullptr);
+}
+
 }  // namespace torpor

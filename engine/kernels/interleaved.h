@@ -7,6 +7,9 @@
 // For rows that are multiplied with x. Rows that are added up (down projections by neuron) gain nothing (q8_0) or an
 // eighth (q4_0) and stay as they are.
 //
+// Rows of 1, 2, 4 or 8 blocks of q8_0 (what a small predictor has) fill no 16 lanes: 16 / blocks of them, one after
+// another, may lie together as one row of 16 blocks does. Such a matrix is for linear() alone.
+//
 // A row: groups of 16 blocks, the last one of what is left. A group of L blocks of q8_0: 8 pieces of L x 4 bytes, piece
 // c with values 4c … 4c + 3 of each block, then the L scales. Of q4_0: 4 pieces of L x 4 bytes, piece c with the
 // nibbles' bytes 4c … 4c + 3 of each block, then the scales. So a row takes as many bytes as before.
@@ -34,5 +37,13 @@ void part_to_f32(const WeightMatrix& w, std::int64_t row, std::int64_t from, std
 
 /// Interleaves rows where they lie, w.row_stride() apart.
 void interleave_in_place(WeightMatrix& w, std::byte* rows, ThreadPool* pool);
+
+/// How many rows of [out, in] may lie together: 16 / blocks, or 1 where the format, the width or `out` does not allow.
+int rows_together(NumberFormat format, std::int64_t out, std::int64_t in);
+/// The fastest order here of a matrix that only linear() reads: sets w.interleaved and w.together. Rows must lie one
+/// after another.
+void choose_order(WeightMatrix& w);
+/// choose_order(), and the rows are brought into it.
+void order_in_place(WeightMatrix& w, std::byte* rows);
 
 }  // namespace torpor

@@ -115,7 +115,8 @@ void many_rounded_rows(const WeightMatrix& w, bool turned, const float* x, std::
                        float* y, ThreadPool& pool, const MakePanel& make_panel) {
   const OneDnn& library = onednn();
   const std::int64_t in = turned ? w.out : w.in, out = turned ? w.in : w.out;
-  const std::vector<std::int32_t> order = w.interleaved ? row_order(w.format, w.in) : std::vector<std::int32_t>{};
+  const std::vector<std::int32_t> order =
+      w.interleaved && w.together == 1 ? row_order(w.format, w.in) : std::vector<std::int32_t>{};
   const auto rounded = hwy::AllocateAligned<std::uint16_t>(static_cast<std::size_t>(rows * in));
   pool.parallel_for(rows, std::max<std::int64_t>(1, 65536 / in), [&](long begin, long end, int) {
     for (long r = begin; r < end; ++r)
@@ -152,13 +153,14 @@ void linear_rounded(const WeightMatrix& w, const float* x, std::int64_t rows, co
                     [&](std::int64_t first, std::int64_t count, std::uint16_t* memory) {
                       if (w.format == NumberFormat::bf16)
                         return Bf16Panel{reinterpret_cast<const std::uint16_t*>(w.row(first)), w.in};
-                      std::vector<float> row(w.interleaved ? 0 : static_cast<std::size_t>(w.in));
+                      const bool in_its_order = w.interleaved && w.together == 1;
+                      std::vector<float> row(in_its_order ? 0 : static_cast<std::size_t>(w.in));
                       for (std::int64_t o = 0; o < count; ++o) {
-                        if (w.interleaved) {
+                        if (in_its_order) {
                           simd::bf16::interleaved_row(w, first + o, memory + o * w.in);
                           continue;
                         }
-                        to_f32(w.format, w.row(first + o), row);
+                        row_to_f32(w, first + o, row);
                         simd::bf16::round(row.data(), nullptr, w.in, memory + o * w.in);
                       }
                       return Bf16Panel{memory, w.in};

@@ -33,6 +33,8 @@ void check_rows(const char* function, const char* name, const WeightMatrix& w, b
                               traits(w.format).name);
   }
   static_cast<void>(bytes_of(w.format, w.in));  // throws if the width is no multiple of the block
+  if (w.together > 1)
+    throw InvalidArgument("[{}] expected {} each of its own, got {} together", function, name, w.together);
   if (w.interleaved && (added || !simd::vnni::available()))
     throw InvalidArgument("[{}] expected {} that are not interleaved{}", function, name,
                           added ? "" : ": this processor has no VNNI");

@@ -137,6 +137,10 @@ void quantised_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t e
   if (x.split == QuantisedRows::Split::interleaved)
     return w.format == NumberFormat::q8_0 ? interleaved_outputs<true>(w, begin, end, x, bias, y)
                                           : interleaved_outputs<false>(w, begin, end, x, bias, y);
+  if (x.split == QuantisedRows::Split::together) {
+    for (std::int64_t r = 0; r < x.rows; ++r) vnni::dot_together(w.data, begin, end, x, r, bias, y + r * w.out);
+    return;
+  }
 #endif
   switch (w.format) {
     case NumberFormat::q8_0:
@@ -168,7 +172,9 @@ void quantise(const float* x, const WeightMatrix& w, QuantisedRows& q) {
   quantise_rows(x, q);
 #if HWY_TARGET == HWY_AVX3
   if (!vnni::available()) return;
-  if (w.interleaved)
+  if (w.together > 1)
+    vnni::split_together(q);
+  else if (w.interleaved)
     vnni::split_interleaved(q);
   else if (w.format == NumberFormat::q4_0)
     vnni::split(q);
@@ -214,8 +220,9 @@ const char* target_name() {
 void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
                      ThreadPool& pool) {
   // Every output is one dot product with its own fixed order of additions: any split gives the same bits.
-  const std::int64_t grain = std::max<std::int64_t>(1, kPieceBytes / std::max<std::int64_t>(1, w.row_bytes()) / 4) *
-                             4;  // whole groups of rows
+  const std::int64_t group = std::max(4, w.together);  // both powers of two
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kPieceBytes / std::max<std::int64_t>(1, w.row_bytes()) / group) * group;
   if (const QuantisedRows* const q = quantised_input(w, x, rows)) {
     const auto job = [&](long begin, long end, int) {
       HWY_DYNAMIC_DISPATCH(quantised_outputs)(w, begin, end, *q, bias, y);

@@ -36,7 +36,7 @@ class QuantisedRows {
   hwy::AlignedFreeUniquePtr<float[]> sums;           // [rows, blocks, 2]: sums of the values of each half of a block
 
   /// The values once more for instructions that multiply bytes: vnni.h makes them and says how they lie.
-  enum class Split : std::uint8_t { none, halves, interleaved };
+  enum class Split : std::uint8_t { none, halves, interleaved, together };
   Split split = Split::none;
   hwy::AlignedFreeUniquePtr<std::int8_t[]> high, low;
   hwy::AlignedFreeUniquePtr<std::int32_t[]> offsets;

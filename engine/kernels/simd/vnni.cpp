@@ -2,6 +2,8 @@
 
 #include <hwy/targets.h>
 
+#include <algorithm>
+
 #if HWY_ARCH_X86_64
 #include <immintrin.h>
 #endif
@@ -264,6 +266,80 @@ void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, c
     for (int r = 0; r < kX; ++r) out[k * kX + r] = _mm512_reduce_add_ps(sum[k][r]);
 }
 
+void split_together(QuantisedRows& x) {
+  make_room(x, kWide);
+  x.split = QuantisedRows::Split::together;
+  for (std::int64_t r = 0; r < x.rows; ++r)
+    for (std::int64_t lane = 0; lane < 16; ++lane) {
+      const __m512i v = _mm512_loadu_si512(x.values.get() + r * x.in + lane % x.blocks * 32);
+      const __m512i upper = _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(128)), 8);
+      const __m256i at =
+          _mm256_add_epi32(_mm256_set_epi32(112, 96, 80, 64, 48, 32, 16, 0), _mm256_set1_epi32(static_cast<int>(lane)));
+      _mm256_i32scatter_epi32(x.high.get() + r * kWide, at, _mm512_cvtepi16_epi8(upper), 4);
+      _mm256_i32scatter_epi32(x.low.get() + r * kWide, at, _mm512_cvtepi16_epi8(v), 4);
+      x.offsets.get()[r * 16 + lane] = _mm512_reduce_add_epi32(_mm512_madd_epi16(v, _mm512_set1_epi16(1)));
+    }
+}
+
+namespace {
+
+template <int kBlocks>
+void dot_together_of(const std::byte* w, std::int64_t begin, std::int64_t end, const QuantisedRows& x, std::int64_t row,
+                     const float* bias, float* y) {
+  constexpr std::int64_t kGroupBytes = 16 * 34, kAhead = 15;  // groups: 8 KB
+  constexpr int kTogether = 16 / kBlocks;
+  constexpr auto kEach = static_cast<__mmask16>(kBlocks == 8 ? 0x0101 : kBlocks == 4 ? 0x1111 : 0x5555);
+  constexpr auto kFirst = static_cast<__mmask16>((1U << kTogether) - 1);
+  __m512i high[8], low[8];  // the whole of x
+  for (std::int64_t c = 0; c < 8; ++c) {
+    high[c] = _mm512_load_si512(x.high.get() + row * kWide + c * 64);
+    low[c] = _mm512_load_si512(x.low.get() + row * kWide + c * 64);
+  }
+  const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  const __m512i offset =
+      _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(_mm512_load_si512(x.offsets.get() + row * 16), 7));
+  const __m512i lane = _mm512_and_si512(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                        _mm512_set1_epi32(kBlocks - 1));
+  const __m512 scales = _mm512_permutexvar_ps(
+      lane, _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << kBlocks) - 1), x.scales.get() + row * x.blocks));
+  for (std::int64_t o = begin; o < end; o += kTogether) {
+    const std::int64_t group = o / kTogether;
+    const std::byte* const p = w + group * kGroupBytes;
+    ask_for(w + std::min(group + kAhead, end / kTogether - 1) * kGroupBytes, kGroupBytes);
+    __m512i upper = _mm512_setzero_si512(), lower = offset;
+    for (int c = 0; c < 8; ++c) {
+      const __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(p + c * 64), sign);
+      upper = _mm512_dpbusd_epi32(upper, weights, high[c]);
+      lower = _mm512_dpbusd_epi32(lower, weights, low[c]);
+    }
+    const __m512 weight_scales = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 512)));
+    const __m512i products = _mm512_add_epi32(lower, _mm512_slli_epi32(upper, 8));
+    __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(weight_scales, scales));
+    if constexpr (kBlocks == 8) sum = _mm512_add_ps(sum, _mm512_shuffle_f32x4(sum, sum, 0xB1));
+    if constexpr (kBlocks >= 4) sum = _mm512_add_ps(sum, _mm512_permute_ps(sum, 0x4E));
+    if constexpr (kBlocks >= 2) sum = _mm512_add_ps(sum, _mm512_permute_ps(sum, 0xB1));
+    if constexpr (kBlocks > 1) sum = _mm512_maskz_compress_ps(kEach, sum);
+    if (bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(kFirst, bias + o));
+    _mm512_mask_storeu_ps(y + o, kFirst, sum);
+  }
+}
+
+}  // namespace
+
+void dot_together(const std::byte* w, std::int64_t begin, std::int64_t end, const QuantisedRows& x, std::int64_t row,
+                  const float* bias, float* y) {
+  switch (x.blocks) {
+    case 1:
+      return dot_together_of<1>(w, begin, end, x, row, bias, y);
+    case 2:
+      return dot_together_of<2>(w, begin, end, x, row, bias, y);
+    case 4:
+      return dot_together_of<4>(w, begin, end, x, row, bias, y);
+    default:
+      return dot_together_of<8>(w, begin, end, x, row, bias, y);
+  }
+}
+
 #define TORPOR_INSTANTIATE(kW, kX)                                                                                     \
   template void dot_q4_0<kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, \
                                  float*);                                                                              \
@@ -299,6 +375,9 @@ void split(QuantisedRows&) {}
 template <int kW, int kX>
 void dot_q4_0(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, float*) {}
 void split_interleaved(QuantisedRows&) {}
+void split_together(QuantisedRows&) {}
+void dot_together(const std::byte*, std::int64_t, std::int64_t, const QuantisedRows&, std::int64_t, const float*,
+                  float*) {}
 
 #endif
 

@@ -38,4 +38,13 @@ template <bool kEight, int kW, int kX>
 void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
                      std::int64_t first_row, float* out);
 
+// ── rows of interleaved.h that lie together ──
+
+/// Fills x.high and x.low, 16 lanes for a row: its blocks, 16 / x.blocks times. offsets likewise: the sums.
+void split_together(QuantisedRows& x);
+
+/// y[o] = x[row] . w[o] + bias[o] for the rows [begin, end) of w, whole groups of them. bias may be null.
+void dot_together(const std::byte* w, std::int64_t begin, std::int64_t end, const QuantisedRows& x, std::int64_t row,
+                  const float* bias, float* y);
+
 }  // namespace torpor::simd::vnni

@@ -32,6 +32,18 @@ struct Matrix {
   WeightMatrix plain, interleaved;
 };
 
+/// Short rows that lie together.
+struct Together {
+  Together(std::int64_t out, std::int64_t in, std::uint64_t seed)
+      : plain_bytes(random_weights(NumberFormat::q8_0, out, in, seed)), bytes(plain_bytes) {
+    plain = {NumberFormat::q8_0, plain_bytes.data(), out, in};
+    ordered = {NumberFormat::q8_0, bytes.data(), out, in};
+    order_in_place(ordered, bytes.data());
+  }
+  std::vector<std::byte> plain_bytes, bytes;
+  WeightMatrix plain, ordered;
+};
+
 /// |got - wanted| of a sum of terms of this size.
 void expect_close(double got, double wanted, double size, const std::string& what) {
   ASSERT_NEAR(got, wanted, static_cast<double>(kQuantisedTolerance) * (size + std::abs(wanted))) << what;
@@ -71,34 +83,85 @@ TEST(Interleaved, PaysOnlyWhereTheProcessorHasTheInstructions) {
   simd::vnni::switched_off = false;
 }
 
+/// linear() of `ordered`, whose plain rows are `plain`, against the reference on every instruction set.
+void expect_layer(const WeightMatrix& plain, const WeightMatrix& ordered, std::int64_t rows, ThreadPool& pool) {
+  const std::int64_t out = plain.out, in = plain.in;
+  const auto x = normal_values(rows * in, 3), bias = normal_values(out, 4);
+  std::vector<float> wanted(static_cast<std::size_t>(rows * out)), got(wanted.size() + 3, -7777.0F),
+      weights(static_cast<std::size_t>(in));
+  reference::linear(plain, x.data(), rows, bias, wanted.data());
+  testing::with_every_instruction_set([&](const std::string& set) {
+    linear(ordered, x.data(), rows, bias, got.data(), pool);
+    for (std::int64_t o = 0; o < out; ++o) {
+      to_f32(plain.format, plain.row(o), weights);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        double size = 0;
+        for (std::int64_t i = 0; i < in; ++i)
+          size += std::pow(static_cast<double>(weights[static_cast<std::size_t>(i)]) *
+                               static_cast<double>(x[static_cast<std::size_t>(r * in + i)]),
+                           2);
+        const auto k = static_cast<std::size_t>(r * out + o);
+        expect_close(got[k], wanted[k], std::sqrt(size), fmt::format("{}, width {}, {} rows", set, in, rows));
+      }
+    }
+    for (std::size_t i = wanted.size(); i < got.size(); ++i) ASSERT_EQ(got[i], -7777.0F);
+  });
+}
+
 TEST(Interleaved, LayersAgreeWithTheReferenceForEveryWidthAndNumberOfRows) {
   ThreadPool pool(2);
   for (const NumberFormat format : kFormats)
     for (const std::int64_t in : kWidths)
       for (const std::int64_t rows : {1, 2, 3, 4, 7, 40}) {
-        const std::int64_t out = 37;
-        const Matrix m(format, out, in, 2);
-        const auto x = normal_values(rows * in, 3), bias = normal_values(out, 4);
-        std::vector<float> wanted(static_cast<std::size_t>(rows * out)), got(wanted.size() + 3, -7777.0F),
-            weights(static_cast<std::size_t>(in));
-        reference::linear(m.plain, x.data(), rows, bias, wanted.data());
-        testing::with_every_instruction_set([&](const std::string& set) {
-          linear(m.interleaved, x.data(), rows, bias, got.data(), pool);
-          for (std::int64_t o = 0; o < out; ++o) {
-            to_f32(format, m.plain.row(o), weights);
-            for (std::int64_t r = 0; r < rows; ++r) {
-              double size = 0;
-              for (std::int64_t i = 0; i < in; ++i)
-                size += std::pow(static_cast<double>(weights[static_cast<std::size_t>(i)]) *
-                                     static_cast<double>(x[static_cast<std::size_t>(r * in + i)]),
-                                 2);
-              const auto k = static_cast<std::size_t>(r * out + o);
-              expect_close(got[k], wanted[k], std::sqrt(size), fmt::format("{}, width {}, {} rows", set, in, rows));
-            }
-          }
-          for (std::size_t i = wanted.size(); i < got.size(); ++i) ASSERT_EQ(got[i], -7777.0F);
-        });
+        const Matrix m(format, 37, in, 2);
+        expect_layer(m.plain, m.interleaved, rows, pool);
       }
+}
+
+TEST(Interleaved, ShortRowsLieTogether) {
+  EXPECT_EQ(rows_together(NumberFormat::q8_0, 16, 32), 16);
+  EXPECT_EQ(rows_together(NumberFormat::q8_0, 24, 64), 8);
+  EXPECT_EQ(rows_together(NumberFormat::q8_0, 24, 128), 4);
+  EXPECT_EQ(rows_together(NumberFormat::q8_0, 2, 256), 2);
+  EXPECT_EQ(rows_together(NumberFormat::q8_0, 3, 256), 1) << "an odd row would be left";
+  EXPECT_EQ(rows_together(NumberFormat::q8_0, 16, 96), 1) << "3 blocks do not fill 16 lanes";
+  EXPECT_EQ(rows_together(NumberFormat::q8_0, 16, 512), 1);
+  EXPECT_EQ(rows_together(NumberFormat::q4_0, 16, 256), 1);
+  ThreadPool pool(2);
+  for (const std::int64_t in : {32, 64, 128, 256}) {
+    const std::int64_t out = 2064;  // more than one piece of work
+    const Together m(out, in, 5);
+    EXPECT_EQ(m.ordered.together, simd::vnni::available() ? 512 / in : 1);
+    EXPECT_EQ(m.ordered.interleaved, simd::vnni::available());
+    std::vector<float> wanted(static_cast<std::size_t>(in)), got(wanted.size());
+    for (const std::int64_t r : {std::int64_t{0}, std::int64_t{1}, std::int64_t{17}, out - 1}) {
+      to_f32(NumberFormat::q8_0, m.plain.row(r), wanted);
+      row_to_f32(m.ordered, r, got);
+      ASSERT_EQ(got, wanted) << in << ", row " << r;
+    }
+    for (const std::int64_t rows : {1, 3, 40}) expect_layer(m.plain, m.ordered, rows, pool);
+  }
+}
+
+TEST(Interleaved, ShortRowsHaveTheSameBitsAloneAndWithOthersAndOnEveryThreadCount) {
+  for (const std::int64_t in : {32, 256}) {
+    const std::int64_t out = 5008;
+    const Together m(out, in, 5);
+    const auto x = normal_values(5 * in, 6);
+    std::vector<float> together(static_cast<std::size_t>(5 * out)), alone(static_cast<std::size_t>(out));
+    ThreadPool one(1);
+    linear(m.ordered, x.data(), 5, {}, together.data(), one);
+    for (std::int64_t r = 0; r < 5; ++r) {
+      linear(m.ordered, x.data() + r * in, 1, {}, alone.data(), one);
+      ASSERT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + r * out)) << r;
+    }
+    for (const int threads : {2, 3, 8}) {
+      ThreadPool pool(threads);
+      std::vector<float> again(together.size());
+      linear(m.ordered, x.data(), 5, {}, again.data(), pool);
+      ASSERT_EQ(again, together) << threads;
+    }
+  }
 }
 
 TEST(Interleaved, ARowOfXHasTheSameBitsAloneAndWithOthersAndOnEveryThreadCount) {
@@ -178,6 +241,11 @@ TEST(Interleaved, RefusedWhereTheyCannotBeMultiplied) {
   simd::vnni::switched_off = false;
   EXPECT_THROW(sparse_ffn({{}, {}, m.interleaved}, active, values.data(), x.data(), y.data(), scratch, pool),
                InvalidArgument);
+  WeightMatrix together = m.interleaved;
+  together.together = 8;
+  EXPECT_THROW(dot_rows(together, active, x.data(), {}, y.data(), pool), InvalidArgument);
+  together.together = 4;
+  EXPECT_THROW(linear(together, x.data(), 1, {}, y.data(), pool), InvalidArgument) << "rows of 64: 8 lie together";
   if (!simd::vnni::available()) return;
   NeuronRows mixed{.multiplier = m.plain, .multiplier_bias = {}, .down = m.plain};
   mixed.gate = m.interleaved;

@@ -106,10 +106,11 @@ TEST(Rounded, ProductsAreThoseOfRoundedNumbers) {
         const std::string what = fmt::format("{}, {} rows of {}", traits(format).name, rows, in);
         linear(c.w, c.x.data(), rows, c.bias, got.data(), pool, Products::rounded);
         expect_product(x, c.values, in, c.bias, got, false, what);
-        if (!interleaving_pays(format, in)) continue;
-        interleave_in_place(c.w, c.bytes.data(), nullptr);
+        order_in_place(c.w, c.bytes.data());
+        if (!c.w.interleaved) continue;
         linear(c.w, c.x.data(), rows, c.bias, got.data(), pool, Products::rounded);
-        expect_product(x, c.values, in, c.bias, got, false, "interleaved " + what);
+        expect_product(x, c.values, in, c.bias, got, false,
+                       fmt::format("{} together, interleaved {}", c.w.together, what));
       }
 }
 
