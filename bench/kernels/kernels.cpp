@@ -1,5 +1,5 @@
 // What the dense kernels reach beside what the machine gives, both measured in turn in one run.
-//   bench_kernels [decode|prefill|change|attention|sparse]... [--threads N] [--rounds N] [--megabytes N]
+//   bench_kernels [decode|prefill|change|attention|sparse]... [--threads N] [--rounds N] [--megabytes N] [--width N]
 // decode:    GB/s of one-row linear layers beside plain reading. The weights are above four times the last-level cache.
 // prefill:   GFLOP/s of 512-row linear layers beside oneDNN's sgemm on f32 and beside multiply-adds in registers.
 // change:    the row count from which oneDNN is faster than dot products (many_rows.cpp).
@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +22,9 @@
 #include "bench/kernels/machine.h"
 #include "bench/kernels/sparse.h"
 #include "core/base/cpu.h"
+#include "core/base/large_memory.h"
 #include "engine/kernels/dense.h"
+#include "engine/kernels/interleaved.h"
 #include "engine/kernels/many_rows.h"
 #include "engine/kernels/simd/simd.h"
 #include "tests/engine/kernels/kernel_test_support.h"
@@ -38,6 +41,7 @@ struct Options {
   int threads = 0;
   int rounds = 9;
   int megabytes = 0;
+  int width = 4096;  // of decode's rows
 };
 
 double time_of(const std::function<void()>& work) {
@@ -53,15 +57,18 @@ void decode(const Options& options, ThreadPool& pool) {
   fmt::print("  {:5}  {:>9}  {:>9}  share of read bandwidth, min median max\n", "", "read GB/s", "GB/s");
   for (const NumberFormat format : {NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16, NumberFormat::q8_0,
                                     NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k}) {
-    const std::int64_t in = 4096;
+    const std::int64_t in = options.width;
     const std::int64_t out = cache * 9 / 2 / static_cast<std::int64_t>(bytes_of(format, in));
     // One row of random numbers, repeated: random bytes for all would take longer than the measurement.
     const std::int64_t some = 64;
     const auto pattern = random_weights(format, some, in, 1);
-    std::vector<std::byte> bytes(bytes_of(format, in) * static_cast<std::size_t>(out));
-    for (std::size_t at = 0; at < bytes.size(); at += pattern.size())
-      std::memcpy(bytes.data() + at, pattern.data(), std::min(pattern.size(), bytes.size() - at));
-    const WeightMatrix w{format, bytes.data(), out, in};
+    const std::size_t size = bytes_of(format, in) * static_cast<std::size_t>(out);
+    const auto memory = allocate_large(size, "weights");
+    const std::span<std::byte> bytes(memory.get(), size);
+    for (std::size_t at = 0; at < size; at += pattern.size())
+      std::memcpy(bytes.data() + at, pattern.data(), std::min(pattern.size(), size - at));
+    WeightMatrix w{format, bytes.data(), out, in};
+    choose_order(w);  // the bytes stay as they are and mean other numbers: their time is the same
     const auto x = normal_values(in, 2);
     std::vector<float> y(static_cast<std::size_t>(out));
     std::vector<double> reads, rates, shares;
@@ -197,6 +204,7 @@ int run(int argc, char** argv) {
     int* const number = argument == "--threads"     ? &options.threads
                         : argument == "--rounds"    ? &options.rounds
                         : argument == "--megabytes" ? &options.megabytes
+                        : argument == "--width"     ? &options.width
                                                     : nullptr;
     if (number != nullptr && i + 1 < argc)
       *number = std::max(1, std::atoi(argv[++i]));

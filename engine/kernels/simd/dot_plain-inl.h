@@ -13,17 +13,21 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "core/tensor/number_format.h"
+#include "engine/kernels/simd/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// Asks for a line of weights. Into the second-level cache: a core waits for more lines there than the first level can
-/// have under way (lists of rows: 13.5 GB/s against 12.5 on one core of a Xeon whose plain reading gives 15.7).
-HWY_INLINE void prefetch(const std::byte* p) {
-  __builtin_prefetch(p, 0, 2);
+/// Asks for a line of weights.
+HWY_INLINE void prefetch(const std::byte* p, bool to_first_level) {
+  if (to_first_level)
+    __builtin_prefetch(p, 0, 3);
+  else
+    __builtin_prefetch(p, 0, 2);
 }
 
 /// Weights of type T (float, hwy::float16_t, hwy::bfloat16_t) as f32, two vectors at a time, and x in the same order.
@@ -58,7 +62,8 @@ struct PlainWeights {
 };
 
 /// Two bf16 numbers to a 32-bit lane: the upper one is an f32 once the lower half is cleared, the lower one once it is
-/// shifted up; so the even values and then the odd ones. Widening them would take the one port that can.
+/// shifted up; so the even values and then the odd ones. Widening them would take the one port that can. x is in that
+/// order beforehand: sorting it in the loop holds one thread of an EPYC 9005 at 0.71 of the read bandwidth, not 0.92.
 template <>
 struct PlainWeights<hwy::bfloat16_t> {
   using D = hn::ScalableTag<float>;
@@ -72,31 +77,51 @@ struct PlainWeights<hwy::bfloat16_t> {
     even = hn::BitCast(d, hn::ShiftLeft<16>(pairs));
     odd = hn::BitCast(d, hn::And(pairs, hn::Set(du, 0xFFFF0000U)));
   }
-  static HWY_INLINE void load_x(const float* x, V& even, V& odd) { hn::LoadInterleaved2(D(), x, even, odd); }
+  static HWY_INLINE void load_x(const float* x, V& even, V& odd) {
+    const D d;
+    even = hn::LoadU(d, x);
+    odd = hn::LoadU(d, x + hn::Lanes(d));
+  }
 };
 
-/// Whether rows of weights are multiplied one at a time with one row of x, else four. Loading x is a good part of the
-/// work, so that it is best loaded once for several rows (bf16: one at a time reaches two thirds of the rate of four).
-/// Short rows of q8_0 have little of it, and one stream of bytes is what machines fetch ahead best: 0.97 of the read
-/// bandwidth against 0.81 (width 2304; width 9216: 0.82 against 0.98).
-constexpr bool one_at_a_time(NumberFormat format, std::int64_t in) {
-  return format == NumberFormat::q8_0 && in < 4096;
+/// x as products with bf16 weights read it: of each 2 N values, N to a vector, the even ones first; the last ones of a
+/// row, padded with zeros, likewise. to: [rows, paired_width(in)].
+inline std::int64_t paired_width(std::int64_t in) {
+  const hn::ScalableTag<float> d;
+  const auto step = static_cast<std::int64_t>(2 * hn::Lanes(d));
+  return (in + step - 1) / step * step;
+}
+inline void pair_up(const float* x, std::int64_t rows, std::int64_t in, float* to) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d)), width = paired_width(in);
+  for (std::int64_t r = 0; r < rows; ++r, x += in, to += width) {
+    std::int64_t i = 0;
+    hn::Vec<decltype(d)> even, odd;
+    for (; i + 2 * lanes <= in; i += 2 * lanes) {
+      hn::LoadInterleaved2(d, x + i, even, odd);
+      hn::StoreU(even, d, to + i);
+      hn::StoreU(odd, d, to + i + lanes);
+    }
+    if (i == in) continue;
+    HWY_ALIGN float rest[2 * HWY_MAX_BYTES / sizeof(float)] = {};
+    std::memcpy(rest, x + i, static_cast<std::size_t>(in - i) * sizeof(float));
+    hn::LoadInterleaved2(d, rest, even, odd);
+    hn::StoreU(even, d, to + i);
+    hn::StoreU(odd, d, to + i + lanes);
+  }
 }
 
-/// AMD's processors follow two streams of bytes best: bf16 reaches 0.93 of the read bandwidth of one thread, 0.81 with
-/// four (EPYC 9004, width 2048).
-inline bool two_at_a_time(NumberFormat format) {
-#if HWY_ARCH_X86
-  static const bool amd = __builtin_cpu_is("amd") != 0;
-  return amd && (format == NumberFormat::bf16 || format == NumberFormat::f16);
-#else
-  static_cast<void>(format);
-  return false;
-#endif
+/// Whether rows of weights are multiplied one at a time with one row of x, else four. One stream of bytes is what
+/// machines fetch ahead best, but x is loaded for each row anew. Xeon: short rows of q8_0, 0.97 of the read bandwidth
+/// against 0.81 (width 2304; width 9216: 0.82 against 0.98). EPYC 9005, one thread: bf16 0.92 against 0.84 for two rows
+/// and 0.71 for four, f16 0.95 against 0.80 and 0.76 (width 2048; width 9216: no difference).
+inline bool one_at_a_time(NumberFormat format, std::int64_t in) {
+  if (format == NumberFormat::q8_0) return in < 4096;
+  return on_amd() && !traits(format).quantised;
 }
 
-/// out[k * kX + r] = sum_i x[r * in + i] * w[k][i], k < kW, r < kX. ahead: rows to ask for meanwhile. The order of the
-/// additions is the same for every kW and kX.
+/// out[k * kX + r] = sum_i x[r][i] * w[k][i], k < kW, r < kX. x: rows of `in` values, or of paired_width(in), paired
+/// up, for bf16. ahead: rows to ask for meanwhile. The order of the additions is the same for every kW and kX.
 template <class T, int kW, int kX>
 HWY_INLINE void dot_plain(const std::byte* const* w, const std::byte* const* ahead, const float* HWY_RESTRICT x,
                           std::int64_t in, float* out) {
@@ -104,6 +129,8 @@ HWY_INLINE void dot_plain(const std::byte* const* w, const std::byte* const* ahe
   const typename W::D d;
   using V = typename W::V;
   const auto step = static_cast<std::int64_t>(2 * hn::Lanes(d));
+  constexpr bool kPairs = std::is_same_v<T, hwy::bfloat16_t>;
+  const std::int64_t stride = kPairs ? paired_width(in) : in;
   V sum[kW][kX][2];
   for (int k = 0; k < kW; ++k)
     for (int r = 0; r < kX; ++r) sum[k][r][0] = sum[k][r][1] = hn::Zero(d);
@@ -116,22 +143,23 @@ HWY_INLINE void dot_plain(const std::byte* const* w, const std::byte* const* ahe
     }
   };
 
+  const bool to_first_level = on_amd();
   V values[kX][2];
   std::int64_t i = 0;
   for (; i + step <= in; i += step) {
-    for (int r = 0; r < kX; ++r) W::load_x(x + r * in + i, values[r][0], values[r][1]);
+    for (int r = 0; r < kX; ++r) W::load_x(x + r * stride + i, values[r][0], values[r][1]);
     for (int k = 0; k < kW; ++k) {
       constexpr std::int64_t kLine = 64;
       const std::int64_t bytes = step * W::kBytes;
-      for (std::int64_t b = 0; b < bytes; b += kLine) prefetch(ahead[k] + i * W::kBytes + b);
+      for (std::int64_t b = 0; b < bytes; b += kLine) prefetch(ahead[k] + i * W::kBytes + b, to_first_level);
       add(k, w[k] + i * W::kBytes, values);
     }
   }
   if (i < in) {
     HWY_ALIGN float rest[2 * HWY_MAX_BYTES / sizeof(float)] = {};
     for (int r = 0; r < kX; ++r) {
-      std::memcpy(rest, x + r * in + i, static_cast<std::size_t>(in - i) * sizeof(float));
-      W::load_x(rest, values[r][0], values[r][1]);
+      if (!kPairs) std::memcpy(rest, x + r * stride + i, static_cast<std::size_t>(in - i) * sizeof(float));
+      W::load_x(kPairs ? x + r * stride + i : rest, values[r][0], values[r][1]);
     }
     for (int k = 0; k < kW; ++k) {
       HWY_ALIGN std::byte weights[2 * HWY_MAX_BYTES] = {};

@@ -146,13 +146,14 @@ HWY_INLINE void dot_blocks(const std::byte* const* w, const std::byte* const* ah
     }
   };
 
+  const bool to_first_level = on_amd();
   std::int64_t b = 0;
   for (; b + 4 <= x.blocks; b += 4) {
     for (int k = 0; k < kW; ++k) {
       const V4 weight_scales = load_4_scales(bytes_at(w[k]) + b * kBytes, kBytes);
       for (int r = 0; r < kX; ++r)
         hn::Store(hn::Mul(weight_scales, hn::LoadU(d4, scales + r * x.blocks + b)), d4, scale + (k * kX + r) * 4);
-      for (std::int64_t line = 0; line < 4 * kBytes; line += 64) prefetch(ahead[k] + b * kBytes + line);
+      for (std::int64_t line = 0; line < 4 * kBytes; line += 64) prefetch(ahead[k] + b * kBytes + line, to_first_level);
     }
     block(b, 0, 0);
     block(b + 1, 1, 1);
@@ -238,10 +239,11 @@ HWY_INLINE void dot_one_q4_k(const std::uint8_t* HWY_RESTRICT w, const std::byte
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = hn::Zero(df);
   const std::int16_t* values = x.values.get() + first_row * x.in;
 
+  const bool to_first_level = on_amd();
   for (std::int64_t block = 0; block < x.in / 256; ++block) {
     const std::uint8_t* p = w + block * kBytes;
-    prefetch(ahead + block * kBytes);
-    prefetch(ahead + block * kBytes + 64);
+    prefetch(ahead + block * kBytes, to_first_level);
+    prefetch(ahead + block * kBytes + 64, to_first_level);
     const float d = load_scale(p), d_min = load_scale(p + 2);
     std::uint8_t scale_bits[8], min_bits[8];
     unpack_q4_k_scales(p + 4, scale_bits, min_bits);
@@ -297,9 +299,10 @@ HWY_INLINE void dot_one_q6_k(const std::uint8_t* HWY_RESTRICT w, const std::byte
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = hn::Zero(df);
   const std::int16_t* values = x.values.get() + first_row * x.in;
 
+  const bool to_first_level = on_amd();
   for (std::int64_t block = 0; block < x.in / 256; ++block) {
     const std::uint8_t* p = w + block * kBytes;
-    for (int line = 0; line < 4; ++line) prefetch(ahead + block * kBytes + 64 * line);
+    for (int line = 0; line < 4; ++line) prefetch(ahead + block * kBytes + 64 * line, to_first_level);
     const float d = load_scale(p + 208);
     float scale[kRows][16];
     for (int r = 0; r < kRows; ++r) {

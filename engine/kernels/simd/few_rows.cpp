@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <functional>
+#include <type_traits>
 #include <vector>
 
 #include "core/base/error.h"
@@ -19,20 +20,21 @@ HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace {
 
-/// Some rows of a matrix that are multiplied together, and those that are asked for meanwhile: the next ones, or, of
-/// short rows that are taken one at a time, one further on. stride: w.row_bytes().
+/// Some rows of a matrix that are multiplied together, and what is asked for meanwhile: the next rows, or, of rows that
+/// are taken one at a time, what lies a few KB further on.
 template <int kW>
 struct RowGroup {
-  static constexpr std::int64_t kAhead = 2560;             // bytes; half of it and twice are 0.93 as fast
-  static constexpr std::int64_t kAheadInterleaved = 8192;  // EPYC 9004: 2560 is 0.75 as fast, 65536 as fast
+  /// stride: w.row_bytes().
   RowGroup(const WeightMatrix& w, std::int64_t stride, std::int64_t first) {
-    const std::int64_t ahead_bytes = w.interleaved ? kAheadInterleaved : kAhead;
-    const std::int64_t on = kW > 1 ? kW : std::max<std::int64_t>(1, ahead_bytes / stride);
+    const std::int64_t on = kW > 1 ? kW * stride : w.interleaved || on_amd() ? kFarAhead : kAhead;
     for (int k = 0; k < kW; ++k) {
       rows[k] = w.data + (first + k) * stride;
-      ahead[k] = w.data + std::min(first + on + k, w.out - 1) * stride;
+      ahead[k] = w.data + std::min((first + k) * stride + on, (w.out - 1) * stride);
     }
   }
+  // Bytes. Half of kAhead and twice are 0.93 as fast on a Xeon. EPYC 9005: 4096 to 8192 are as fast as 6144 at a width
+  // of 2048; at 9216, 2560 and 8192 are 0.92 as fast.
+  static constexpr std::int64_t kAhead = 2560, kFarAhead = 6144;
   const std::byte* rows[kW];
   const std::byte* ahead[kW];
 };
@@ -69,8 +71,6 @@ HWY_INLINE void each_output(const WeightMatrix& w, std::int64_t begin, std::int6
         case 1:
           if (w.interleaved || one_at_a_time(w.format, w.in))
             few_outputs<1, 1>(w, from, to, r, bias, y, dot);
-          else if (two_at_a_time(w.format))
-            few_outputs<1, 2>(w, from, to, r, bias, y, dot);
           else
             few_outputs<1, 4>(w, from, to, r, bias, y, dot);
           break;
@@ -91,9 +91,10 @@ HWY_INLINE void each_output(const WeightMatrix& w, std::int64_t begin, std::int6
 template <class T>
 void plain_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const float* x, std::int64_t rows,
                    const float* bias, float* y) {
+  const std::int64_t stride = std::is_same_v<T, hwy::bfloat16_t> ? paired_width(w.in) : w.in;
   each_output(w, begin, end, rows, bias, y,
               [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out)
-                  HWY_ATTR { dot_plain<T, kW, kX>(p, ahead, x + r * w.in, w.in, out); });
+                  HWY_ATTR { dot_plain<T, kW, kX>(p, ahead, x + r * stride, w.in, out); });
 }
 
 /// Any other format: through f32, one row at a time.
@@ -154,33 +155,42 @@ void quantised_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t e
   }
 }
 
-void outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const float* x, std::int64_t rows,
+void outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const InputRows& x, std::int64_t rows,
              const float* bias, float* y) {
+  if (x.quantised != nullptr) return quantised_outputs(w, begin, end, *x.quantised, bias, y);
   switch (w.format) {
     case NumberFormat::f32:
-      return plain_outputs<float>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<float>(w, begin, end, x.plain, rows, bias, y);
     case NumberFormat::f16:
-      return plain_outputs<hwy::float16_t>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<hwy::float16_t>(w, begin, end, x.plain, rows, bias, y);
     case NumberFormat::bf16:
-      return plain_outputs<hwy::bfloat16_t>(w, begin, end, x, rows, bias, y);
+      return plain_outputs<hwy::bfloat16_t>(w, begin, end, x.pairs, rows, bias, y);
     default:  // also interleaved rows where their instructions are switched off
-      return converted_outputs(w, begin, end, x, rows, bias, y);
+      return converted_outputs(w, begin, end, x.plain, rows, bias, y);
   }
 }
 
-void quantise(const float* x, const WeightMatrix& w, QuantisedRows& q) {
+InputRows prepare(const WeightMatrix& w, const float* x, std::int64_t rows) {
+  InputRows result{.plain = x};
+  if (w.format == NumberFormat::bf16) {
+    float* const pairs = paired_rows(rows * paired_width(w.in));
+    pair_up(x, rows, w.in, pairs);
+    result.pairs = pairs;
+  }
+  if (!traits(w.format).quantised || (w.interleaved && !vnni::available())) return result;
+  QuantisedRows& q = quantised_rows(rows, w.in);
+  result.quantised = &q;
   quantise_rows(x, q);
 #if HWY_TARGET == HWY_AVX3
-  if (!vnni::available()) return;
+  if (!vnni::available()) return result;
   if (w.together > 1)
     vnni::split_together(q);
   else if (w.interleaved)
     vnni::split_interleaved(q);
   else if (w.format == NumberFormat::q4_0)
     vnni::split(q);
-#else
-  (void)w;
 #endif
+  return result;
 }
 
 const char* this_target() {
@@ -196,8 +206,7 @@ HWY_AFTER_NAMESPACE();
 namespace torpor::simd {
 
 HWY_EXPORT(outputs);
-HWY_EXPORT(quantised_outputs);
-HWY_EXPORT(quantise);
+HWY_EXPORT(prepare);
 HWY_EXPORT(this_target);
 
 namespace {
@@ -206,11 +215,8 @@ namespace {
 constexpr std::int64_t kPieceBytes = 128 << 10;
 }  // namespace
 
-const QuantisedRows* quantised_input(const WeightMatrix& w, const float* x, std::int64_t rows) {
-  if (!traits(w.format).quantised || (w.interleaved && !vnni::available())) return nullptr;
-  QuantisedRows& q = quantised_rows(rows, w.in);
-  HWY_DYNAMIC_DISPATCH(quantise)(x, w, q);
-  return &q;
+InputRows input_rows(const WeightMatrix& w, const float* x, std::int64_t rows) {
+  return HWY_DYNAMIC_DISPATCH(prepare)(w, x, rows);
 }
 
 const char* target_name() {
@@ -223,13 +229,10 @@ void linear_few_rows(const WeightMatrix& w, const float* x, std::int64_t rows, c
   const std::int64_t group = std::max(4, w.together);  // both powers of two
   const std::int64_t grain =
       std::max<std::int64_t>(1, kPieceBytes / std::max<std::int64_t>(1, w.row_bytes()) / group) * group;
-  if (const QuantisedRows* const q = quantised_input(w, x, rows)) {
-    const auto job = [&](long begin, long end, int) {
-      HWY_DYNAMIC_DISPATCH(quantised_outputs)(w, begin, end, *q, bias, y);
-    };
-    return pool.parallel_for_balanced(w.out, grain, std::ref(job));
-  }
-  const auto job = [&](long begin, long end, int) { HWY_DYNAMIC_DISPATCH(outputs)(w, begin, end, x, rows, bias, y); };
+  const InputRows input = input_rows(w, x, rows);
+  const auto job = [&](long begin, long end, int) {
+    HWY_DYNAMIC_DISPATCH(outputs)(w, begin, end, input, rows, bias, y);
+  };
   pool.parallel_for_balanced(w.out, grain,
                              std::ref(job));  // by reference: a std::function of this size would allocate per token
 }

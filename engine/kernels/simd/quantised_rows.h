@@ -53,8 +53,25 @@ inline QuantisedRows& quantised_rows(std::int64_t count, std::int64_t width) {
   return rows;
 }
 
-/// Rows of x, [rows, w.in], as products with w need them (few_rows.cpp), or null where they take them as they are.
-/// Valid until this thread's next call.
-const QuantisedRows* quantised_input(const WeightMatrix& w, const float* x, std::int64_t rows);
+/// Room for x paired up, kept likewise.
+inline float* paired_rows(std::int64_t count) {
+  thread_local hwy::AlignedFreeUniquePtr<float[]> rows;
+  thread_local std::int64_t room = 0;
+  if (count > room) {
+    rows = hwy::AllocateAligned<float>(static_cast<std::size_t>(count));
+    room = count;
+  }
+  return rows.get();
+}
+
+/// Rows of x, [rows, in], as products with weights read them. Valid until this thread's next input_rows().
+struct InputRows {
+  const float* plain = nullptr;              // with f32 and f16 weights
+  const float* pairs = nullptr;              // with bf16 weights (pair_up() of dot_plain-inl.h)
+  const QuantisedRows* quantised = nullptr;  // with quantised ones
+};
+
+/// x as products with w need it (few_rows.cpp).
+InputRows input_rows(const WeightMatrix& w, const float* x, std::int64_t rows);
 
 }  // namespace torpor::simd

@@ -13,6 +13,19 @@ namespace torpor::simd {
 
 const char* target_name();
 
+/// Whether an AMD processor runs this. It fetches one stream of bytes best, asked for into the first level of cache
+/// (EPYC 9005, interleaved q8_0 and q4_0: 0.91 of the read bandwidth against 0.83; lists of rows: no difference).
+/// Intel's wait for more lines in the second level (lists of rows on one core of a Xeon whose plain reading gives 15.7
+/// GB/s: 13.5 against 12.5).
+inline bool on_amd() {
+#if defined(__x86_64__)
+  static const bool amd = __builtin_cpu_is("amd") != 0;
+  return amd;
+#else
+  return false;
+#endif
+}
+
 /// For benchmarks alone: whether the rows that follow in a list are asked for while others are used (true).
 extern std::atomic<bool> asks_ahead;
 

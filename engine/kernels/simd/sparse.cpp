@@ -25,28 +25,28 @@ namespace {
 
 template <int kRows>
 HWY_INLINE void dot_group(const WeightMatrix& w, const std::byte* const* rows, const std::byte* const* next,
-                          const float* x, const QuantisedRows* q, std::int64_t token, float* out) {
-  x += token * w.in;
+                          const InputRows& x, std::int64_t token, float* out) {
 #if HWY_TARGET == HWY_AVX3
   if (w.interleaved)
-    return w.format == NumberFormat::q8_0 ? vnni::dot_interleaved<true, kRows, 1>(rows, next, *q, token, out)
-                                          : vnni::dot_interleaved<false, kRows, 1>(rows, next, *q, token, out);
+    return w.format == NumberFormat::q8_0
+               ? vnni::dot_interleaved<true, kRows, 1>(rows, next, *x.quantised, token, out)
+               : vnni::dot_interleaved<false, kRows, 1>(rows, next, *x.quantised, token, out);
 #endif
   switch (w.format) {
     case NumberFormat::f32:
-      return dot_plain<float, kRows, 1>(rows, next, x, w.in, out);
+      return dot_plain<float, kRows, 1>(rows, next, x.plain + token * w.in, w.in, out);
     case NumberFormat::f16:
-      return dot_plain<hwy::float16_t, kRows, 1>(rows, next, x, w.in, out);
+      return dot_plain<hwy::float16_t, kRows, 1>(rows, next, x.plain + token * w.in, w.in, out);
     case NumberFormat::bf16:
-      return dot_plain<hwy::bfloat16_t, kRows, 1>(rows, next, x, w.in, out);
+      return dot_plain<hwy::bfloat16_t, kRows, 1>(rows, next, x.pairs + token * paired_width(w.in), w.in, out);
     case NumberFormat::q8_0:
-      return dot_q8_0<kRows, 1>(rows, next, *q, token, out);
+      return dot_q8_0<kRows, 1>(rows, next, *x.quantised, token, out);
     case NumberFormat::q4_0:
-      return dot_q4_0<kRows, 1>(rows, next, *q, token, out);
+      return dot_q4_0<kRows, 1>(rows, next, *x.quantised, token, out);
     case NumberFormat::q4_k:
-      return dot_q4_k<kRows, 1>(rows, next, *q, token, out);
+      return dot_q4_k<kRows, 1>(rows, next, *x.quantised, token, out);
     default:
-      return dot_q6_k<kRows, 1>(rows, next, *q, token, out);
+      return dot_q6_k<kRows, 1>(rows, next, *x.quantised, token, out);
   }
 }
 
@@ -77,12 +77,12 @@ HWY_INLINE void for_listed(const WeightMatrix& w, const std::int32_t* listed, st
       [&](int r) { return w.data + follow_on(r) * stride; });
 }
 
-void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count, const float* x, const QuantisedRows* q,
-          const float* bias, float* y) {
+void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count, const InputRows& x, const float* bias,
+          float* y) {
   for_listed(
       w, active, count,
       [&]<int kRows>(std::int64_t k, const std::byte* const* rows, const std::byte* const* next) HWY_ATTR {
-        dot_group<kRows>(w, rows, next, x, q, 0, y + k);
+        dot_group<kRows>(w, rows, next, x, 0, y + k);
         if (bias == nullptr) return;
         for (int r = 0; r < kRows; ++r) y[k + r] += bias[active[k + r]];
       },
@@ -93,12 +93,12 @@ void dots(const WeightMatrix& w, const std::int32_t* active, std::int64_t count,
 /// list, and so does their place in `values` become 0. Returns how many are left.
 template <class Coming>
 HWY_INLINE std::int64_t open_gates(const NeuronRows& rows, std::int32_t* these, std::int64_t* places, float* a,
-                                   std::int64_t n, const float* x, const QuantisedRows* q, std::int64_t token,
-                                   const Coming& coming, float* values) {
+                                   std::int64_t n, const InputRows& x, std::int64_t token, const Coming& coming,
+                                   float* values) {
   for_listed(
       rows.gate, these, n,
       [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
-          HWY_ATTR { dot_group<kRows>(rows.gate, w, next, x, q, token, a + k); },
+          HWY_ATTR { dot_group<kRows>(rows.gate, w, next, x, token, a + k); },
       coming);
   if (!rows.gate_bias.empty())
     for (std::int64_t k = 0; k < n; ++k) a[k] += rows.gate_bias[static_cast<std::size_t>(these[k])];
@@ -120,16 +120,15 @@ HWY_INLINE std::int64_t open_gates(const NeuronRows& rows, std::int32_t* these, 
 /// a[k] down[these[k]] to sum. coming(r): the rows that come after.
 template <class Coming>
 HWY_INLINE void add_neurons(const NeuronRows& rows, std::int32_t* these, std::int64_t* places, float* a, std::int64_t n,
-                            const float* x, const QuantisedRows* q, std::int64_t token, const Coming& coming,
-                            float* values, float* sum) {
-  if (!rows.gate.empty()) n = open_gates(rows, these, places, a, n, x, q, token, coming, values);
+                            const InputRows& x, std::int64_t token, const Coming& coming, float* values, float* sum) {
+  if (!rows.gate.empty()) n = open_gates(rows, these, places, a, n, x, token, coming, values);
   if (n == 0) return;
   if (!rows.multiplier.empty()) {
     for_listed(
         rows.multiplier, these, n,
         [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
           float products[kRows];
-          dot_group<kRows>(rows.multiplier, w, next, x, q, token, products);
+          dot_group<kRows>(rows.multiplier, w, next, x, token, products);
           for (int r = 0; r < kRows; ++r)
             a[k + r] *=
                 products[r] +
@@ -149,7 +148,7 @@ HWY_INLINE void add_neurons(const NeuronRows& rows, std::int32_t* these, std::in
 /// [down.in], that of a down[active[k]]. A row comes from memory once: some neurons' rows for all tokens, then the
 /// next's.
 void neurons(const NeuronRows& rows, const std::int32_t* active, std::int64_t count, float* values,
-             std::int64_t values_stride, const float* x, const QuantisedRows* q, std::int64_t tokens, float* sums,
+             std::int64_t values_stride, const InputRows& x, std::int64_t tokens, float* sums,
              std::int64_t sums_stride) {
   // Some neurons' products first, then their additions; 16 measured as well as 32 and 64, and 4 no worse.
   constexpr std::int64_t kGroup = 16;
@@ -193,7 +192,7 @@ void neurons(const NeuronRows& rows, const std::int32_t* active, std::int64_t co
       // The next group's rows are asked for while the last token's are used; the others' are there already.
       const std::int64_t following = t == tokens - 1 ? sizes[which ^ 1] : 0;
       const auto coming = [&](int r) { return r < following ? listed[which ^ 1][r] : these[n - 1]; };
-      add_neurons(rows, these, places, a, n, x, q, t, coming, token_values, sum);
+      add_neurons(rows, these, places, a, n, x, t, coming, token_values, sum);
     }
   }
 }
@@ -204,9 +203,9 @@ constexpr std::int64_t kBlock = 128;
 
 /// The tokens [begin, end) of `lists` by neuron blocks. sums, total: [tokens, stride]; done: [tokens], where each
 /// token's list goes on. total becomes what sparse_ffn() of one token adds up, in its order.
-void token_neurons(const NeuronRows& rows, const TokenLists& lists, float* values, const float* x,
-                   const QuantisedRows* q, std::int64_t begin, std::int64_t end, std::int64_t ranges, float* sums,
-                   float* total, std::int64_t stride, std::int64_t* done) {
+void token_neurons(const NeuronRows& rows, const TokenLists& lists, float* values, const InputRows& x,
+                   std::int64_t begin, std::int64_t end, std::int64_t ranges, float* sums, float* total,
+                   std::int64_t stride, std::int64_t* done) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::fill(total, total + (end - begin) * stride, 0.0F);
@@ -239,7 +238,7 @@ void token_neurons(const NeuronRows& rows, const TokenLists& lists, float* value
           return r < waiting && index[lists.stride + after + r] < block_end ? index[lists.stride + after + r]
                                                                             : these[n - 1];
         };
-        add_neurons(rows, these, places, a, n, x, q, t, coming, token_values, sums + (t - begin) * stride);
+        add_neurons(rows, these, places, a, n, x, t, coming, token_values, sums + (t - begin) * stride);
       }
     }
     for (std::int64_t i = 0; i < (end - begin) * stride; i += lanes)  // stride: whole lines
@@ -411,21 +410,25 @@ std::int64_t ranges_of(const NeuronRows& rows) {
 
 /// x in the form that the products with both matrices read. q4_0 wants it in one more form (vnni.h), which the last
 /// call decides.
-const QuantisedRows* quantised_input_of(const NeuronRows& rows, const float* x, std::int64_t tokens) {
-  const QuantisedRows* q = nullptr;
+InputRows input_rows_of(const NeuronRows& rows, const float* x, std::int64_t tokens) {
+  InputRows all{.plain = x};
   const bool gate_last = rows.gate.format == NumberFormat::q4_0;
   for (const WeightMatrix* w : {gate_last ? &rows.multiplier : &rows.gate, gate_last ? &rows.gate : &rows.multiplier})
-    if (const QuantisedRows* const made = w->empty() ? nullptr : quantised_input(*w, x, tokens)) q = made;
-  return q;
+    if (!w->empty()) {
+      const InputRows made = input_rows(*w, x, tokens);
+      if (made.pairs != nullptr) all.pairs = made.pairs;
+      if (made.quantised != nullptr) all.quantised = made.quantised;
+    }
+  return all;
 }
 
 }  // namespace
 
 void dot_rows(const WeightMatrix& w, std::span<const std::int32_t> active, const float* x, const float* bias, float* y,
               ThreadPool& pool) {
-  const QuantisedRows* const q = quantised_input(w, x, 1);
+  const InputRows input = input_rows(w, x, 1);
   const auto job = [&](long begin, long end, int) {
-    HWY_DYNAMIC_DISPATCH(dots)(w, active.data() + begin, end - begin, x, q, bias, y + begin);
+    HWY_DYNAMIC_DISPATCH(dots)(w, active.data() + begin, end - begin, input, bias, y + begin);
   };
   pool.parallel_for_balanced(static_cast<long>(active.size()), std::max<long>(1, kBytesPerThread / w.row_bytes()),
                              std::ref(job));
@@ -440,7 +443,7 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
   const bool in_place = !sorted && (tokens == 1 || stride == width);
   float* const sums = scratch.sums(static_cast<std::size_t>((ranges + 1) * all));
   float* const total = in_place ? out : sums + ranges * all;
-  const QuantisedRows* const q = quantised_input_of(rows, x, tokens);
+  const InputRows input = input_rows_of(rows, x, tokens);
   std::uint8_t used[kMaxRanges] = {};
   std::atomic<std::int64_t> next{0};
   const auto work = [&](int) {
@@ -454,7 +457,7 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
       if (begin == end) continue;
       used[r] = 1;
       HWY_DYNAMIC_DISPATCH(neurons)
-      (rows, active.data() + begin, end - begin, values + begin, count, x, q, tokens, sums + r * all, stride);
+      (rows, active.data() + begin, end - begin, values + begin, count, input, tokens, sums + r * all, stride);
     }
   };
   if (ranges == 1)
@@ -495,7 +498,7 @@ void sparse_ffn(const NeuronRows& rows, const TokenLists& lists, float* values, 
   const std::int64_t stride = (width + kLine - 1) / kLine * kLine;
   const auto tokens = static_cast<std::int64_t>(lists.counts.size());
   const bool sorted = rows.down.format == NumberFormat::bf16;
-  const QuantisedRows* const q = quantised_input_of(rows, x, tokens);
+  const InputRows input = input_rows_of(rows, x, tokens);
   // Even shares for the threads.
   const std::int64_t step =
       std::clamp<std::int64_t>((tokens + pool.threads() - 1) / pool.threads(), 1, kTokensTogether);
@@ -510,7 +513,7 @@ void sparse_ffn(const NeuronRows& rows, const TokenLists& lists, float* values, 
     for (long piece = first; piece < last; ++piece) {
       const std::int64_t begin = piece * step, end = std::min(tokens, begin + step);
       HWY_DYNAMIC_DISPATCH(token_neurons)
-      (rows, lists, values, x, q, begin, end, ranges, scratch.sums.data(), scratch.total.data(), stride,
+      (rows, lists, values, input, begin, end, ranges, scratch.sums.data(), scratch.total.data(), stride,
        scratch.done.data());
       for (std::int64_t t = begin; t < end; ++t) {
         const float* const total = scratch.total.data() + (t - begin) * stride;

@@ -59,12 +59,14 @@ HWY_INLINE void add_plain_rows(const std::byte* const* w, const float* a, const 
   using W = PlainWeights<T>;
   const typename W::D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const bool to_first_level = on_amd();
   std::int64_t j = 0;
   for (; j + 2 * lanes <= width; j += 2 * lanes) {
     auto first = hn::LoadU(d, sum + j), second = hn::LoadU(d, sum + j + lanes);
     for (int r = 0; r < kRows; ++r) {
       constexpr std::int64_t kLine = 64;
-      for (std::int64_t b = 0; b < 2 * lanes * W::kBytes; b += kLine) prefetch(next[r] + j * W::kBytes + b);
+      for (std::int64_t b = 0; b < 2 * lanes * W::kBytes; b += kLine)
+        prefetch(next[r] + j * W::kBytes + b, to_first_level);
       typename W::V w0, w1;
       W::load(w[r] + j * W::kBytes, w0, w1);
       const auto scale = hn::Set(d, a[r]);
@@ -107,11 +109,12 @@ HWY_INLINE void add_q8_0_rows(const std::byte* const* w, const float* a, const s
   const hn::Rebind<std::int8_t, decltype(d)> d8;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   constexpr std::int64_t kBytes = 34;
+  const bool to_first_level = on_amd();
   for (std::int64_t b = 0; b < width / 32; ++b) {
     const std::uint8_t* block[kRows];
     hn::Vec<decltype(d)> scale[kRows];
     for (int r = 0; r < kRows; ++r) {
-      prefetch(next[r] + b * kBytes);
+      prefetch(next[r] + b * kBytes, to_first_level);
       block[r] = reinterpret_cast<const std::uint8_t*>(w[r] + b * kBytes);
       scale[r] = hn::Set(d, a[r] * load_scale(block[r]));
     }
@@ -135,13 +138,14 @@ HWY_INLINE void add_q4_0_rows(const std::byte* const* w, const float* a, const s
   const hn::Rebind<std::uint8_t, decltype(d)> d8;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   constexpr std::int64_t kBytes = 18;
+  const bool to_first_level = on_amd();
   const auto nibble = hn::Set(d32, 15);
   const auto eight = hn::Set(d, 8.0F);
   for (std::int64_t b = 0; b < width / 32; ++b) {
     const std::uint8_t* block[kRows];
     hn::Vec<decltype(d)> scale[kRows];
     for (int r = 0; r < kRows; ++r) {
-      prefetch(next[r] + b * kBytes);
+      prefetch(next[r] + b * kBytes, to_first_level);
       block[r] = reinterpret_cast<const std::uint8_t*>(w[r] + b * kBytes);
       scale[r] = hn::Set(d, a[r] * load_scale(block[r]));
     }

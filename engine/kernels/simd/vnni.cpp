@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/kernels/simd/simd.h"
+
 #if HWY_ARCH_X86_64
 #include <immintrin.h>
 #endif
@@ -64,6 +66,19 @@ __mmask64 first_bytes(std::int64_t n) {
   return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
 }
 
+/// Asks for a line.
+inline void ask_for(const std::byte* p, bool to_first_level) {
+  if (to_first_level)
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+  else
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
+}
+
+/// Asks for the lines of `count` bytes; a few lines that are waited for cost as much as the rest of a row.
+inline void ask_for_all(const std::byte* p, std::int64_t count, bool to_first_level) {
+  for (std::int64_t b = 0; b < count; b += 64) ask_for(p + b, to_first_level);
+}
+
 }  // namespace
 
 void split(QuantisedRows& x) {
@@ -114,6 +129,7 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
   const std::int8_t* const low = x.low.get() + first_row * groups * kGroup;
   const std::int32_t* const offsets = x.offsets.get() + first_row * groups * 16;
   const float* const scales = x.scales.get() + first_row * x.blocks;
+  const bool to_first_level = on_amd();
   __m512 sum[kW][kX];
   for (int k = 0; k < kW; ++k)
     for (int r = 0; r < kX; ++r) sum[k][r] = _mm512_setzero_ps();
@@ -144,8 +160,8 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
   for (std::int64_t g = 0; g < whole; ++g) {
     for (int k = 0; k < kW; ++k) {
       const std::byte* const p = w[k] + g * 4 * kBytes;
-      _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + g * 4 * kBytes), _MM_HINT_T1);
-      _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + g * 4 * kBytes + 64), _MM_HINT_T1);
+      ask_for(ahead[k] + g * 4 * kBytes, to_first_level);
+      ask_for(ahead[k] + g * 4 * kBytes + 64, to_first_level);
       group.template operator()<true>(g, k, _mm512_loadu_si512(p), _mm512_loadu_si512(p + 8), 15);
     }
   }
@@ -160,11 +176,6 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
   }
   for (int k = 0; k < kW; ++k)
     for (int r = 0; r < kX; ++r) out[k * kX + r] = _mm512_reduce_add_ps(sum[k][r]);
-}
-
-/// Asks for the lines of `count` bytes; a few lines that are waited for cost as much as the rest of a row.
-inline void ask_for(const std::byte* p, std::int64_t count) {
-  for (std::int64_t b = 0; b < count; b += 64) _mm_prefetch(reinterpret_cast<const char*>(p + b), _MM_HINT_T1);
 }
 
 // Of a row of interleaved.h: groups of 16 blocks, 512 values.
@@ -205,6 +216,7 @@ void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, c
   const std::int32_t* const sums = x.offsets.get() + first_row * groups * 16;
   const float* const scales = x.scales.get() + first_row * x.blocks;
   const __m512i nibble = _mm512_set1_epi8(15), sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  const bool to_first_level = on_amd();
   __m512 sum[kW][kX];
   for (int k = 0; k < kW; ++k)
     for (int r = 0; r < kX; ++r) sum[k][r] = _mm512_setzero_ps();
@@ -229,11 +241,11 @@ void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, c
       }
     };
     if (!kWhole)
-      for (int k = 0; k < kW; ++k) ask_for(ahead[k] + g * 16 * kBlockBytes, lanes * kBlockBytes);
+      for (int k = 0; k < kW; ++k) ask_for_all(ahead[k] + g * 16 * kBlockBytes, lanes * kBlockBytes, to_first_level);
     for (std::int64_t c = 0; c < kPieces; ++c)
       for (int k = 0; k < kW; ++k) {
         const std::byte* const p = w[k] + g * 16 * kBlockBytes + c * lanes * 4;
-        if (kWhole) _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + g * 16 * kBlockBytes + c * 64), _MM_HINT_T1);
+        if (kWhole) ask_for(ahead[k] + g * 16 * kBlockBytes + c * 64, to_first_level);
         const __m512i bytes = kWhole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi32(mask, p);
         if constexpr (kEight) {
           multiply(k, _mm512_xor_si512(bytes, sign), c);
@@ -244,8 +256,7 @@ void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, c
       }
     for (int k = 0; k < kW; ++k) {
       const std::byte* const p = w[k] + g * 16 * kBlockBytes + kPieces * lanes * 4;
-      if (kWhole)
-        _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + g * 16 * kBlockBytes + kPieces * 64), _MM_HINT_T1);
+      if (kWhole) ask_for(ahead[k] + g * 16 * kBlockBytes + kPieces * 64, to_first_level);
       const __m256i halves =
           kWhole ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)) : _mm256_maskz_loadu_epi16(mask, p);
       const __m512 weight_scales = _mm512_cvtph_ps(halves);
@@ -302,10 +313,11 @@ void dot_together_of(const std::byte* w, std::int64_t begin, std::int64_t end, c
                                         _mm512_set1_epi32(kBlocks - 1));
   const __m512 scales = _mm512_permutexvar_ps(
       lane, _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << kBlocks) - 1), x.scales.get() + row * x.blocks));
+  const bool to_first_level = on_amd();
   for (std::int64_t o = begin; o < end; o += kTogether) {
     const std::int64_t group = o / kTogether;
     const std::byte* const p = w + group * kGroupBytes;
-    ask_for(w + std::min(group + kAhead, end / kTogether - 1) * kGroupBytes, kGroupBytes);
+    ask_for_all(w + std::min(group + kAhead, end / kTogether - 1) * kGroupBytes, kGroupBytes, to_first_level);
     __m512i upper = _mm512_setzero_si512(), lower = offset;
     for (int c = 0; c < 8; ++c) {
       const __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(p + c * 64), sign);
