@@ -19,6 +19,37 @@
 #include "engine/kernels/simd/activation-inl.h"
 #include "engine/kernels/simd/sparse_rows-inl.h"
 
+#ifndef TORPOR_KERNELS_SIMD_SPARSE_MANY_TOKENS_
+#define TORPOR_KERNELS_SIMD_SPARSE_MANY_TOKENS_
+namespace torpor::simd {
+namespace {
+
+// Many tokens, by blocks of neurons: the rows that make a block's activations stay in the second cache while each token
+// takes its own of them; then a piece of the columns of its rows of down, so that a token's sums stay in the first.
+constexpr std::int64_t kLargestBlock = 256, kBlockBytes = 512 << 10;
+constexpr std::int64_t kColumns = 512;  // a multiple of what blocks of weights and pairs of vectors hold
+// Tokens that share what is read of the weights: all of them are read for each so many.
+constexpr std::int64_t kTokensTogether = 128;
+
+std::int64_t block_of(const NeuronRows& rows) {
+  std::int64_t bytes = 1;
+  for (const WeightMatrix* w : {&rows.gate, &rows.multiplier})
+    if (!w->empty()) bytes += w->row_bytes();
+  return std::clamp<std::int64_t>(kBlockBytes / bytes, 32, kLargestBlock);
+}
+
+/// What a thread keeps for its tokens.
+struct TokenScratch {
+  std::vector<float> sums, total;     // [tokens, stride]
+  std::vector<std::int64_t> done;     // [tokens]: where each token's list goes on
+  std::vector<std::int32_t> neurons;  // of a block, of all tokens
+  std::vector<float> activations;     // theirs
+};
+
+}  // namespace
+}  // namespace torpor::simd
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace {
@@ -116,31 +147,37 @@ HWY_INLINE std::int64_t open_gates(const NeuronRows& rows, std::int32_t* these, 
   return kept;
 }
 
-/// n neurons of one token, a[k] their activations so far: finishes those, tells them to values[places[k]], and adds
-/// a[k] down[these[k]] to sum. coming(r): the rows that come after.
+/// n neurons of one token, a[k] their activations so far: finishes those and tells them to values[places[k]]. Those
+/// that a gate closes leave the list; returns how many are left. coming(r): the rows that come after.
 template <class Coming>
-HWY_INLINE void add_neurons(const NeuronRows& rows, std::int32_t* these, std::int64_t* places, float* a, std::int64_t n,
-                            const InputRows& x, std::int64_t token, const Coming& coming, float* values, float* sum) {
+HWY_INLINE std::int64_t finish_activations(const NeuronRows& rows, std::int32_t* these, std::int64_t* places, float* a,
+                                           std::int64_t n, const InputRows& x, std::int64_t token, const Coming& coming,
+                                           float* values) {
   if (!rows.gate.empty()) n = open_gates(rows, these, places, a, n, x, token, coming, values);
-  if (n == 0) return;
-  if (!rows.multiplier.empty()) {
-    for_listed(
-        rows.multiplier, these, n,
-        [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
-          float products[kRows];
-          dot_group<kRows>(rows.multiplier, w, next, x, token, products);
-          for (int r = 0; r < kRows; ++r)
-            a[k + r] *=
-                products[r] +
-                (rows.multiplier_bias.empty() ? 0.0F : rows.multiplier_bias[static_cast<std::size_t>(these[k + r])]);
-        },
-        coming);
-    for (std::int64_t k = 0; k < n; ++k) values[places[k]] = a[k];
-  }
+  if (n == 0 || rows.multiplier.empty()) return n;
   for_listed(
-      rows.down, these, n,
+      rows.multiplier, these, n,
+      [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next) HWY_ATTR {
+        float products[kRows];
+        dot_group<kRows>(rows.multiplier, w, next, x, token, products);
+        for (int r = 0; r < kRows; ++r)
+          a[k + r] *=
+              products[r] +
+              (rows.multiplier_bias.empty() ? 0.0F : rows.multiplier_bias[static_cast<std::size_t>(these[k + r])]);
+      },
+      coming);
+  for (std::int64_t k = 0; k < n; ++k) values[places[k]] = a[k];
+  return n;
+}
+
+/// sum += a[k] down[these[k]].
+template <class Coming>
+HWY_INLINE void add_listed(const WeightMatrix& down, const std::int32_t* these, const float* a, std::int64_t n,
+                           const Coming& coming, float* sum) {
+  for_listed(
+      down, these, n,
       [&]<int kRows>(std::int64_t k, const std::byte* const* w, const std::byte* const* next)
-          HWY_ATTR { add_group<kRows>(rows.down, w, next, a + k, sum); },
+          HWY_ATTR { add_group<kRows>(down, w, next, a + k, sum); },
       coming);
 }
 
@@ -192,57 +229,81 @@ void neurons(const NeuronRows& rows, const std::int32_t* active, std::int64_t co
       // The next group's rows are asked for while the last token's are used; the others' are there already.
       const std::int64_t following = t == tokens - 1 ? sizes[which ^ 1] : 0;
       const auto coming = [&](int r) { return r < following ? listed[which ^ 1][r] : these[n - 1]; };
-      add_neurons(rows, these, places, a, n, x, t, coming, token_values, sum);
+      n = finish_activations(rows, these, places, a, n, x, t, coming, token_values);
+      if (n > 0) add_listed(rows.down, these, a, n, coming, sum);
     }
   }
 }
 
-// Neurons of many tokens that are done before the next ones: their rows stay in the second cache while each token takes
-// its own of them, with one pass over its sums.
-constexpr std::int64_t kBlock = 128;
-
-/// The tokens [begin, end) of `lists` by neuron blocks. sums, total: [tokens, stride]; done: [tokens], where each
-/// token's list goes on. total becomes what sparse_ffn() of one token adds up, in its order.
+/// The tokens [begin, end) of `lists` by neuron blocks; scratch.total becomes what sparse_ffn() of one token adds up,
+/// in its order.
 void token_neurons(const NeuronRows& rows, const TokenLists& lists, float* values, const InputRows& x,
-                   std::int64_t begin, std::int64_t end, std::int64_t ranges, float* sums, float* total,
-                   std::int64_t stride, std::int64_t* done) {
+                   std::int64_t begin, std::int64_t end, std::int64_t ranges, std::int64_t stride,
+                   TokenScratch& scratch) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  std::fill(total, total + (end - begin) * stride, 0.0F);
-  std::fill(done, done + (end - begin), 0);
+  const std::int64_t block_size = block_of(rows), width = rows.down.in, tokens = end - begin;
+  float* const sums = scratch.sums.data();
+  float* const total = scratch.total.data();
+  std::fill(sums, sums + tokens * stride, 0.0F);
+  std::fill(total, total + tokens * stride, 0.0F);
+  std::fill(scratch.done.begin(), scratch.done.begin() + tokens, 0);
+  // This block's neurons of token t and their activations are those from first_of[t] to first_of[t + 1].
+  std::int32_t* const neurons = scratch.neurons.data();
+  float* const a = scratch.activations.data();
+  std::int64_t first_of[kTokensTogether + 1] = {0};
   for (std::int64_t range = 0; range < ranges; ++range) {
     const std::int64_t first = rows.down.out * range / ranges, last = rows.down.out * (range + 1) / ranges;
-    std::fill(sums, sums + (end - begin) * stride, 0.0F);
-    for (std::int64_t block = first; block < last; block += kBlock) {
-      const std::int64_t block_end = std::min(last, block + kBlock);
-      for (std::int64_t t = begin; t < end; ++t) {
-        std::int64_t& at = done[t - begin];
-        const std::int64_t count = lists.counts[static_cast<std::size_t>(t)];
-        const std::int32_t* const index = lists.index + t * lists.stride;
-        float* const token_values = values + t * lists.stride;
-        std::int32_t these[kBlock];
-        std::int64_t places[kBlock];
-        float a[kBlock];
+    for (std::int64_t block = first; block < last; block += block_size) {
+      const std::int64_t block_end = std::min(last, block + block_size);
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        const std::int32_t* const index = lists.index + (begin + t) * lists.stride;
+        float* const token_values = values + (begin + t) * lists.stride;
+        const std::int64_t count = lists.counts[static_cast<std::size_t>(begin + t)];
+        std::int32_t* const these = neurons + first_of[t];
+        std::int64_t places[kLargestBlock];
         std::int64_t n = 0;
+        std::int64_t& at = scratch.done[static_cast<std::size_t>(t)];
         for (; at < count && index[at] < block_end; ++at) {
           if (token_values[at] == 0) continue;
           these[n] = index[at];
           places[n] = at;
-          a[n++] = token_values[at];
+          a[first_of[t] + n++] = token_values[at];
         }
-        if (n == 0) continue;
-        // What the next token begins with is asked for while this one's last rows are used.
-        const std::int64_t after = t + 1 < end ? done[t + 1 - begin] : 0;
-        const std::int64_t waiting = t + 1 < end ? lists.counts[static_cast<std::size_t>(t + 1)] - after : 0;
-        const auto coming = [&](int r) {
-          return r < waiting && index[lists.stride + after + r] < block_end ? index[lists.stride + after + r]
-                                                                            : these[n - 1];
-        };
-        add_neurons(rows, these, places, a, n, x, t, coming, token_values, sums + (t - begin) * stride);
+        if (n > 0) {
+          // What the next token begins with is asked for while this one's last rows are used.
+          const bool more = t + 1 < tokens;
+          const std::int64_t after = more ? scratch.done[static_cast<std::size_t>(t) + 1] : 0;
+          const std::int64_t waiting = more ? lists.counts[static_cast<std::size_t>(begin + t) + 1] - after : 0;
+          const auto coming = [&](int r) {
+            return r < waiting && index[lists.stride + after + r] < block_end ? index[lists.stride + after + r]
+                                                                              : these[n - 1];
+          };
+          n = finish_activations(rows, these, places, a + first_of[t], n, x, begin + t, coming, token_values);
+        }
+        first_of[t + 1] = first_of[t] + n;
+      }
+      for (std::int64_t from = 0; from < width; from += kColumns) {
+        WeightMatrix piece = rows.down;
+        piece.data += bytes_of(piece.format, from);
+        piece.stride = rows.down.row_stride();
+        piece.in = std::min(kColumns, width - from);
+        for (std::int64_t t = 0; t < tokens; ++t) {
+          const std::int64_t at = first_of[t], n = first_of[t + 1] - at;
+          float* const sum = sums + t * stride + from;
+          if (n > 0)
+            add_listed(
+                piece, neurons + at, a + at, n,
+                [&](int r) { return neurons[std::min(at + n + r, first_of[tokens] - 1)]; }, sum);
+          if (block_end < last) continue;
+          float* const whole = total + t * stride + from;
+          for (std::int64_t i = 0; i < std::min(kColumns, stride - from); i += lanes) {  // stride: whole lines
+            hn::StoreU(hn::Add(hn::LoadU(d, whole + i), hn::LoadU(d, sum + i)), d, whole + i);
+            hn::StoreU(hn::Zero(d), d, sum + i);
+          }
+        }
       }
     }
-    for (std::int64_t i = 0; i < (end - begin) * stride; i += lanes)  // stride: whole lines
-      hn::StoreU(hn::Add(hn::LoadU(d, total + i), hn::LoadU(d, sums + i)), d, total + i);
   }
 }
 
@@ -479,19 +540,6 @@ void sparse_ffn(const NeuronRows& rows, std::span<const std::int32_t> active, fl
   }
 }
 
-namespace {
-
-// Tokens that share what is read of the weights: their sums take half of a second cache of 1 MB, at a width of 2048.
-constexpr std::int64_t kTokensTogether = 64;
-
-/// What a thread keeps for its tokens.
-struct TokenScratch {
-  std::vector<float> sums, total;
-  std::vector<std::int64_t> done;
-};
-
-}  // namespace
-
 void sparse_ffn(const NeuronRows& rows, const TokenLists& lists, float* values, const float* x, float* out,
                 ThreadPool& pool) {
   const std::int64_t ranges = ranges_of(rows), width = rows.down.in;
@@ -507,14 +555,14 @@ void sparse_ffn(const NeuronRows& rows, const TokenLists& lists, float* values, 
     const auto grow = [](auto& buffer, std::int64_t size) {
       if (buffer.size() < static_cast<std::size_t>(size)) buffer.resize(static_cast<std::size_t>(size));
     };
-    grow(scratch.sums, kTokensTogether * stride);
-    grow(scratch.total, kTokensTogether * stride);
-    grow(scratch.done, kTokensTogether);
+    grow(scratch.sums, step * stride);
+    grow(scratch.total, step * stride);
+    grow(scratch.done, step);
+    grow(scratch.neurons, step * kLargestBlock);
+    grow(scratch.activations, step * kLargestBlock);
     for (long piece = first; piece < last; ++piece) {
       const std::int64_t begin = piece * step, end = std::min(tokens, begin + step);
-      HWY_DYNAMIC_DISPATCH(token_neurons)
-      (rows, lists, values, input, begin, end, ranges, scratch.sums.data(), scratch.total.data(), stride,
-       scratch.done.data());
+      HWY_DYNAMIC_DISPATCH(token_neurons)(rows, lists, values, input, begin, end, ranges, stride, scratch);
       for (std::int64_t t = begin; t < end; ++t) {
         const float* const total = scratch.total.data() + (t - begin) * stride;
         if (sorted)

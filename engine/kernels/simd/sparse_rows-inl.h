@@ -60,18 +60,26 @@ HWY_INLINE void add_plain_rows(const std::byte* const* w, const float* a, const 
   const typename W::D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const bool to_first_level = on_amd();
+  // Copies, which no store to the sum can change: else each is loaded again for every vector.
+  const std::byte* from[kRows];
+  const std::byte* ahead[kRows];
+  typename W::V scale[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    from[r] = w[r];
+    ahead[r] = next[r];
+    scale[r] = hn::Set(d, a[r]);
+  }
   std::int64_t j = 0;
   for (; j + 2 * lanes <= width; j += 2 * lanes) {
     auto first = hn::LoadU(d, sum + j), second = hn::LoadU(d, sum + j + lanes);
     for (int r = 0; r < kRows; ++r) {
       constexpr std::int64_t kLine = 64;
       for (std::int64_t b = 0; b < 2 * lanes * W::kBytes; b += kLine)
-        prefetch(next[r] + j * W::kBytes + b, to_first_level);
+        prefetch(ahead[r] + j * W::kBytes + b, to_first_level);
       typename W::V w0, w1;
-      W::load(w[r] + j * W::kBytes, w0, w1);
-      const auto scale = hn::Set(d, a[r]);
-      first = hn::MulAdd(scale, w0, first);
-      second = hn::MulAdd(scale, w1, second);
+      W::load(from[r] + j * W::kBytes, w0, w1);
+      first = hn::MulAdd(scale[r], w0, first);
+      second = hn::MulAdd(scale[r], w1, second);
     }
     hn::StoreU(first, d, sum + j);
     hn::StoreU(second, d, sum + j + lanes);
@@ -92,9 +100,8 @@ HWY_INLINE void add_plain_rows(const std::byte* const* w, const float* a, const 
       hn::Store(w0, d, weights);
       hn::Store(w1, d, weights + lanes);
     }
-    const auto scale = hn::Set(d, a[r]);
     for (std::int64_t i = 0; i < 2 * lanes; i += lanes)
-      hn::Store(hn::MulAdd(scale, hn::Load(d, weights + i), hn::Load(d, rest + i)), d, rest + i);
+      hn::Store(hn::MulAdd(scale[r], hn::Load(d, weights + i), hn::Load(d, rest + i)), d, rest + i);
   }
   std::memcpy(sum + j, rest, static_cast<std::size_t>(width - j) * sizeof(float));
 }
