@@ -128,8 +128,9 @@ void change(const Options& options, ThreadPool& pool) {
   const std::int64_t in = 2048, out = 5632;
   for (const NumberFormat format : {NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16, NumberFormat::q8_0,
                                     NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k}) {
-    const auto bytes = random_weights(format, out, in, 1);
-    const WeightMatrix w{format, bytes.data(), out, in};
+    auto bytes = random_weights(format, out, in, 1);
+    WeightMatrix w{format, bytes.data(), out, in};
+    order_in_place(w, bytes.data());
     fmt::print("  {:5}", traits(format).name);
     for (const std::int64_t rows : row_counts) {
       const auto x = normal_values(rows * in, 2);

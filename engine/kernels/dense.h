@@ -23,7 +23,7 @@ struct WeightMatrix {
   std::int64_t out = 0;
   std::int64_t in = 0;
   std::int64_t stride = 0;   // bytes from a row to the next, for the kernels of sparse.h; 0: rows lie one after another
-  bool interleaved = false;  // q8_0 or q4_0 with the blocks of a row side by side (interleaved.h)
+  bool interleaved = false;  // quantised, with the blocks of a row side by side (interleaved.h)
   int together = 1;          // interleaved short rows whose blocks lie side by side as those of one row (interleaved.h)
 
   bool empty() const { return data == nullptr; }

@@ -44,8 +44,9 @@ bool are_rounded(NumberFormat weights, Products products) {
          simd::bf16::available();
 }
 
-std::int64_t many_rows_from(NumberFormat format) {
-  switch (format) {  // `bench_kernels change`, one and two threads of a Xeon: where the two are as fast
+std::int64_t many_rows_from(const WeightMatrix& w) {
+  if (w.interleaved) return 20;  // more where products are exact: EPYC 9005, 24 rows, 0.3 to 0.5 of oneDNN's time
+  switch (w.format) {            // `bench_kernels change`, one and two threads of a Xeon: where the two are as fast
     case NumberFormat::f32:
       return 14;
     case NumberFormat::f16:
@@ -108,6 +109,11 @@ struct Bf16Panel {
   std::int64_t stride;
 };
 
+/// Whether rows are turned to bf16 in the order in which they hold their numbers (bf16.h).
+bool in_own_order(const WeightMatrix& w) {
+  return w.interleaved && w.together == 1 && (w.format == NumberFormat::q8_0 || w.format == NumberFormat::q4_0);
+}
+
 /// many_rows() of numbers rounded to bf16. The weights' inputs may have another order, that in which interleaved rows
 /// hold them, if x is brought into it.
 template <class MakePanel>
@@ -115,8 +121,7 @@ void many_rounded_rows(const WeightMatrix& w, bool turned, const float* x, std::
                        float* y, ThreadPool& pool, const MakePanel& make_panel) {
   const OneDnn& library = onednn();
   const std::int64_t in = turned ? w.out : w.in, out = turned ? w.in : w.out;
-  const std::vector<std::int32_t> order =
-      w.interleaved && w.together == 1 ? row_order(w.format, w.in) : std::vector<std::int32_t>{};
+  const std::vector<std::int32_t> order = in_own_order(w) ? row_order(w.format, w.in) : std::vector<std::int32_t>{};
   const auto rounded = hwy::AllocateAligned<std::uint16_t>(static_cast<std::size_t>(rows * in));
   pool.parallel_for(rows, std::max<std::int64_t>(1, 65536 / in), [&](long begin, long end, int) {
     for (long r = begin; r < end; ++r)
@@ -153,7 +158,7 @@ void linear_rounded(const WeightMatrix& w, const float* x, std::int64_t rows, co
                     [&](std::int64_t first, std::int64_t count, std::uint16_t* memory) {
                       if (w.format == NumberFormat::bf16)
                         return Bf16Panel{reinterpret_cast<const std::uint16_t*>(w.row(first)), w.in};
-                      const bool in_its_order = w.interleaved && w.together == 1;
+                      const bool in_its_order = in_own_order(w);
                       std::vector<float> row(in_its_order ? 0 : static_cast<std::size_t>(w.in));
                       for (std::int64_t o = 0; o < count; ++o) {
                         if (in_its_order) {

@@ -6,7 +6,7 @@
 namespace torpor {
 
 /// From this many rows on, oneDNN is faster than reading the weights with dot products (bench/kernels).
-std::int64_t many_rows_from(NumberFormat format);
+std::int64_t many_rows_from(const WeightMatrix& w);
 
 void linear_many_rows(const WeightMatrix& w, const float* x, std::int64_t rows, const float* bias, float* y,
                       ThreadPool& pool, Products products);

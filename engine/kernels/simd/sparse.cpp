@@ -58,10 +58,18 @@ template <int kRows>
 HWY_INLINE void dot_group(const WeightMatrix& w, const std::byte* const* rows, const std::byte* const* next,
                           const InputRows& x, std::int64_t token, float* out) {
 #if HWY_TARGET == HWY_AVX3
-  if (w.interleaved)
-    return w.format == NumberFormat::q8_0
-               ? vnni::dot_interleaved<true, kRows, 1>(rows, next, *x.quantised, token, out)
-               : vnni::dot_interleaved<false, kRows, 1>(rows, next, *x.quantised, token, out);
+  if (w.interleaved) {
+    switch (w.format) {
+      case NumberFormat::q8_0:
+        return vnni::dot_interleaved<NumberFormat::q8_0, kRows, 1>(rows, next, *x.quantised, token, out);
+      case NumberFormat::q4_0:
+        return vnni::dot_interleaved<NumberFormat::q4_0, kRows, 1>(rows, next, *x.quantised, token, out);
+      case NumberFormat::q4_k:
+        return vnni::dot_interleaved<NumberFormat::q4_k, kRows, 1>(rows, next, *x.quantised, token, out);
+      default:
+        return vnni::dot_interleaved<NumberFormat::q6_k, kRows, 1>(rows, next, *x.quantised, token, out);
+    }
+  }
 #endif
   switch (w.format) {
     case NumberFormat::f32:

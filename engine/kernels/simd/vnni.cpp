@@ -3,6 +3,7 @@
 #include <hwy/targets.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "engine/kernels/simd/simd.h"
 
@@ -179,7 +180,7 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
 }
 
 // Of a row of interleaved.h: groups of 16 blocks, 512 values.
-constexpr std::int64_t kWide = 512;
+constexpr std::int64_t kWide = 512, kSums = 48;
 
 void split_interleaved(QuantisedRows& x) {
   make_room(x, kWide);
@@ -189,7 +190,7 @@ void split_interleaved(QuantisedRows& x) {
     for (std::int64_t g = 0; g < groups; ++g) {
       std::int8_t* const high = x.high.get() + (r * groups + g) * kWide;
       std::int8_t* const low = x.low.get() + (r * groups + g) * kWide;
-      std::int32_t* const sums = x.offsets.get() + (r * groups + g) * 16;
+      std::int32_t* const sums = x.offsets.get() + (r * groups + g) * kSums;
       for (std::int64_t b = 0; b < 16; ++b) {
         const std::int64_t block = g * 16 + b;
         __m512i v = _mm512_setzero_si512();
@@ -201,19 +202,24 @@ void split_interleaved(QuantisedRows& x) {
             _mm256_add_epi32(_mm256_set_epi32(112, 96, 80, 64, 48, 32, 16, 0), _mm256_set1_epi32(static_cast<int>(b)));
         _mm256_i32scatter_epi32(high, at, highs, 4);
         _mm256_i32scatter_epi32(low, at, lows, 4);
-        sums[b] = _mm512_reduce_add_epi32(_mm512_madd_epi16(v, _mm512_set1_epi16(1)));
+        const __m512i pairs = _mm512_madd_epi16(v, _mm512_set1_epi16(1));
+        sums[16 + b] = _mm512_mask_reduce_add_epi32(0x00FF, pairs);
+        sums[32 + b] = _mm512_mask_reduce_add_epi32(0xFF00, pairs);
+        sums[b] = sums[16 + b] + sums[32 + b];
       }
     }
 }
 
+namespace {
+
 template <bool kEight, int kW, int kX>
-void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
-                     std::int64_t first_row, float* out) {
+void dot_blocks_of_32(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                      std::int64_t first_row, float* out) {
   constexpr std::int64_t kBlockBytes = kEight ? 34 : 18, kPieces = kEight ? 8 : 4;
   const std::int64_t groups = (x.in + kWide - 1) / kWide;
   const std::int8_t* const high = x.high.get() + first_row * groups * kWide;
   const std::int8_t* const low = x.low.get() + first_row * groups * kWide;
-  const std::int32_t* const sums = x.offsets.get() + first_row * groups * 16;
+  const std::int32_t* const sums = x.offsets.get() + first_row * groups * kSums;
   const float* const scales = x.scales.get() + first_row * x.blocks;
   const __m512i nibble = _mm512_set1_epi8(15), sign = _mm512_set1_epi8(static_cast<char>(0x80));
   const bool to_first_level = on_amd();
@@ -226,8 +232,9 @@ void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, c
     __m512i upper[kW][kX], lower[kW][kX];
     for (int r = 0; r < kX; ++r) {
       // Weights are multiplied as numbers from 0 on: 128 or 8 too much.
-      const __m512i offset = _mm512_sub_epi32(
-          _mm512_setzero_si512(), _mm512_slli_epi32(_mm512_load_si512(sums + (r * groups + g) * 16), kEight ? 7 : 3));
+      const __m512i offset =
+          _mm512_sub_epi32(_mm512_setzero_si512(),
+                           _mm512_slli_epi32(_mm512_load_si512(sums + (r * groups + g) * kSums), kEight ? 7 : 3));
       for (int k = 0; k < kW; ++k) {
         upper[k][r] = _mm512_setzero_si512();
         lower[k][r] = offset;
@@ -275,6 +282,131 @@ void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, c
   if (const std::int64_t left = x.blocks - whole * 16; left > 0) group.template operator()<false>(whole, left);
   for (int k = 0; k < kW; ++k)
     for (int r = 0; r < kX; ++r) out[k * kX + r] = _mm512_reduce_add_ps(sum[k][r]);
+}
+
+/// Blocks of 256: the products of nibbles, of q6_k with bit pairs above, times the scales of their blocks of 32 or 16.
+template <bool kSix, int kW, int kX>
+void dot_blocks_of_256(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                       std::int64_t first_row, float* out) {
+  constexpr std::int64_t kBlockBytes = kSix ? 210 : 144;
+  constexpr int kHalves = kSix ? 2 : 1;  // of a block's products, with a scale each
+  const std::int64_t groups = (x.in + kWide - 1) / kWide;
+  const std::int8_t* const high = x.high.get() + first_row * groups * kWide;
+  const std::int8_t* const low = x.low.get() + first_row * groups * kWide;
+  const std::int32_t* const sums = x.offsets.get() + first_row * groups * kSums;
+  const float* const scales = x.scales.get() + first_row * x.blocks;
+  const __m512i nibble = _mm512_set1_epi8(15), pair = _mm512_set1_epi8(0x30);
+  const __m512i each_nibble = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8, 4, 0);
+  const bool to_first_level = on_amd();
+  __m512 sum[kW][kX];
+  for (int k = 0; k < kW; ++k)
+    for (int r = 0; r < kX; ++r) sum[k][r] = _mm512_setzero_ps();
+
+  const auto group = [&]<bool kWhole>(std::int64_t g) TORPOR_VNNI {
+    constexpr std::int64_t kLanes = kWhole ? 16 : 8;
+    constexpr auto kMask = static_cast<__mmask16>((1U << kLanes) - 1);
+    // Which of the group's blocks of 256 a lane belongs to.
+    const __m512i block =
+        kWhole ? _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0) : _mm512_setzero_si512();
+    __m512i upper[kHalves][kX], lower[kHalves][kX];
+    const auto load = [&](const std::byte* p)
+                          TORPOR_VNNI { return kWhole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi32(kMask, p); };
+    const auto load_bytes = [&](const std::byte* p) TORPOR_VNNI {  // one for each lane
+      const auto* const from = reinterpret_cast<const __m128i*>(p);
+      return kWhole ? _mm_loadu_si128(from) : _mm_loadl_epi64(from);
+    };
+    for (int k = 0; k < kW; ++k) {
+      const std::byte* const p = w[k] + g * 2 * kBlockBytes;
+      ask_for_all(ahead[k] + g * 2 * kBlockBytes, kLanes / 8 * kBlockBytes, to_first_level);
+      for (int half = 0; half < kHalves; ++half)
+        for (int r = 0; r < kX; ++r) {
+          upper[half][r] = lower[half][r] = _mm512_setzero_si512();
+          if constexpr (kSix) {  // numbers from 0 on: 32 too much
+            const std::int32_t* const half_sums = sums + (r * groups + g) * kSums + 16 * (half + 1);
+            lower[half][r] = _mm512_sub_epi32(lower[half][r], _mm512_slli_epi32(_mm512_load_si512(half_sums), 5));
+          }
+        }
+      const auto multiply = [&](int half, __m512i weights, std::int64_t piece) TORPOR_VNNI {
+        for (int r = 0; r < kX; ++r) {
+          const std::int64_t at = (r * groups + g) * kWide + piece * 64;
+          upper[half][r] = _mm512_dpbusd_epi32(upper[half][r], weights, _mm512_load_si512(high + at));
+          lower[half][r] = _mm512_dpbusd_epi32(lower[half][r], weights, _mm512_load_si512(low + at));
+        }
+      };
+      const auto products = [&](int half, int r) TORPOR_VNNI {
+        return _mm512_cvtepi32_ps(_mm512_add_epi32(lower[half][r], _mm512_slli_epi32(upper[half][r], 8)));
+      };
+      __m512i pairs = _mm512_setzero_si512();
+      for (std::int64_t c = 0; c < 4; ++c) {
+        const __m512i bytes = load(p + c * kLanes * 4);
+        __m512i first = _mm512_and_si512(bytes, nibble);
+        __m512i last = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+        if constexpr (kSix) {
+          if (c % 2 == 0) pairs = load(p + (16 + c * 2) * kLanes);
+          const __m512i above_first = c % 2 == 0 ? _mm512_slli_epi16(pairs, 4) : pairs;
+          const __m512i above_last = c % 2 == 0 ? _mm512_slli_epi16(pairs, 2) : _mm512_srli_epi16(pairs, 2);
+          first = _mm512_ternarylogic_epi32(first, above_first, pair, 0xF8);  // a | (b & c)
+          last = _mm512_ternarylogic_epi32(last, above_last, pair, 0xF8);
+        }
+        multiply(0, first, c);
+        multiply(kSix ? 1 : 0, last, c + 4);
+      }
+      // The f16 scales: a d for each block of 256, and of q4_k then a dmin for each.
+      constexpr std::int64_t kHalfBytes = kSix ? kLanes / 4 : kLanes / 2;
+      std::int64_t halves = 0;
+      std::memcpy(&halves, p + kLanes / 8 * kBlockBytes - kHalfBytes, kHalfBytes);
+      const __m512 numbers = _mm512_castps128_ps512(_mm_cvtph_ps(_mm_cvtsi64_si128(halves)));
+      const __m512 d = _mm512_permutexvar_ps(block, numbers);
+      if constexpr (kSix) {
+        const auto scale = [&](std::int64_t at) TORPOR_VNNI {
+          return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_bytes(p + at))), d);
+        };
+        const __m512 scale_first = scale(24 * kLanes), scale_last = scale(25 * kLanes);
+        for (int r = 0; r < kX; ++r) {
+          const __m512 x_scales = _mm512_maskz_loadu_ps(kMask, scales + r * x.blocks + g * 16);
+          sum[k][r] = _mm512_fmadd_ps(products(0, r), _mm512_mul_ps(scale_first, x_scales), sum[k][r]);
+          sum[k][r] = _mm512_fmadd_ps(products(kHalves - 1, r), _mm512_mul_ps(scale_last, x_scales), sum[k][r]);
+        }
+      } else {
+        const __m512i low_bits = _mm512_cvtepu8_epi32(load_bytes(p + 16 * kLanes));
+        std::int32_t words[2] = {0, 0};
+        std::memcpy(words, p + 17 * kLanes, kLanes / 2);
+        const __m512i high_bits = _mm512_srlv_epi32(
+            _mm512_mask_blend_epi32(0xFF00, _mm512_set1_epi32(words[0]), _mm512_set1_epi32(words[1])), each_nibble);
+        const __m512i scale = _mm512_or_si512(_mm512_and_si512(low_bits, _mm512_set1_epi32(15)),
+                                              _mm512_slli_epi32(_mm512_and_si512(high_bits, _mm512_set1_epi32(3)), 4));
+        const __m512i minimum = _mm512_or_si512(
+            _mm512_srli_epi32(low_bits, 4), _mm512_slli_epi32(_mm512_and_si512(high_bits, _mm512_set1_epi32(12)), 2));
+        const __m512 d_min =
+            _mm512_permutexvar_ps(_mm512_add_epi32(block, _mm512_set1_epi32(static_cast<int>(kLanes / 8))), numbers);
+        const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), d);
+        const __m512 lowest = _mm512_mul_ps(_mm512_cvtepi32_ps(minimum), d_min);
+        for (int r = 0; r < kX; ++r) {
+          const __m512 x_scales = _mm512_maskz_loadu_ps(kMask, scales + r * x.blocks + g * 16);
+          const __m512 x_sums = _mm512_cvtepi32_ps(_mm512_load_si512(sums + (r * groups + g) * kSums));
+          sum[k][r] = _mm512_fmadd_ps(products(0, r), _mm512_mul_ps(scaled, x_scales), sum[k][r]);
+          sum[k][r] = _mm512_fnmadd_ps(lowest, _mm512_mul_ps(x_sums, x_scales), sum[k][r]);
+        }
+      }
+    }
+  };
+
+  const std::int64_t whole = x.in / kWide;
+  for (std::int64_t g = 0; g < whole; ++g) group.template operator()<true>(g);
+  if (x.blocks > whole * 16) group.template operator()<false>(whole);
+  for (int k = 0; k < kW; ++k)
+    for (int r = 0; r < kX; ++r) out[k * kX + r] = _mm512_reduce_add_ps(sum[k][r]);
+}
+
+}  // namespace
+
+template <NumberFormat kFormat, int kW, int kX>
+void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
+                     std::int64_t first_row, float* out) {
+  if constexpr (kFormat == NumberFormat::q8_0 || kFormat == NumberFormat::q4_0)
+    dot_blocks_of_32<kFormat == NumberFormat::q8_0, kW, kX>(w, ahead, x, first_row, out);
+  else
+    dot_blocks_of_256<kFormat == NumberFormat::q6_k, kW, kX>(w, ahead, x, first_row, out);
 }
 
 void split_together(QuantisedRows& x) {
@@ -352,13 +484,16 @@ void dot_together(const std::byte* w, std::int64_t begin, std::int64_t end, cons
   }
 }
 
+#define TORPOR_INSTANTIATE_FORMAT(format, kW, kX)                                                               \
+  template void dot_interleaved<NumberFormat::format, kW, kX>(const std::byte* const*, const std::byte* const*, \
+                                                              const QuantisedRows&, std::int64_t, float*);
 #define TORPOR_INSTANTIATE(kW, kX)                                                                                     \
   template void dot_q4_0<kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, \
                                  float*);                                                                              \
-  template void dot_interleaved<true, kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&,  \
-                                              std::int64_t, float*);                                                   \
-  template void dot_interleaved<false, kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, \
-                                               std::int64_t, float*);
+  TORPOR_INSTANTIATE_FORMAT(q8_0, kW, kX)                                                                              \
+  TORPOR_INSTANTIATE_FORMAT(q4_0, kW, kX)                                                                              \
+  TORPOR_INSTANTIATE_FORMAT(q4_k, kW, kX)                                                                              \
+  TORPOR_INSTANTIATE_FORMAT(q6_k, kW, kX)
 TORPOR_INSTANTIATE(1, 1)
 TORPOR_INSTANTIATE(2, 1)
 TORPOR_INSTANTIATE(3, 1)
@@ -370,6 +505,7 @@ TORPOR_INSTANTIATE(2, 3)
 TORPOR_INSTANTIATE(1, 4)
 TORPOR_INSTANTIATE(2, 4)
 #undef TORPOR_INSTANTIATE
+#undef TORPOR_INSTANTIATE_FORMAT
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -30,11 +30,11 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
 // ── rows of interleaved.h ──
 
 /// Fills x.high and x.low for them: groups of 16 blocks, of each 8 pieces of 16 x 4 values; blocks that are not there
-/// are 0. offsets: 16 for a group, the sums of each block's values.
+/// are 0. offsets: 48 for a group, the sums of each block's values, of its first 16 and of its last 16.
 void split_interleaved(QuantisedRows& x);
 
-/// out[k * kX + r] = x[first_row + r] . w[k] of q8_0 rows (kEight) or q4_0 rows; else as dot_q4_0.
-template <bool kEight, int kW, int kX>
+/// out[k * kX + r] = x[first_row + r] . w[k] of q8_0, q4_0, q4_k or q6_k rows; else as dot_q4_0.
+template <NumberFormat kFormat, int kW, int kX>
 void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
                      std::int64_t first_row, float* out);
 

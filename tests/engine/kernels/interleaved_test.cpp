@@ -18,8 +18,12 @@ namespace {
 using testing::normal_values;
 using testing::random_weights;
 
-constexpr NumberFormat kFormats[] = {NumberFormat::q8_0, NumberFormat::q4_0};
-constexpr std::int64_t kWidths[] = {32, 96, 480, 512, 544, 1024, 2304, 2560 + 224};
+constexpr NumberFormat kFormats[] = {NumberFormat::q8_0, NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k};
+
+std::vector<std::int64_t> widths_of(NumberFormat format) {
+  if (traits(format).block_values == 256) return {256, 512, 768, 1024, 2304, 2560 + 256};
+  return {32, 96, 480, 512, 544, 1024, 2304, 2560 + 224};
+}
 
 struct Matrix {
   Matrix(NumberFormat format, std::int64_t out, std::int64_t in, std::uint64_t seed)
@@ -51,7 +55,7 @@ void expect_close(double got, double wanted, double size, const std::string& wha
 
 TEST(Interleaved, RowsAreTheSameBytesInAnotherOrder) {
   for (const NumberFormat format : kFormats)
-    for (const std::int64_t in : kWidths) {
+    for (const std::int64_t in : widths_of(format)) {
       const Matrix m(format, 3, in, 1);
       std::vector<std::byte> back(static_cast<std::size_t>(m.plain.row_bytes()));
       std::vector<float> wanted(static_cast<std::size_t>(in)), got(wanted.size());
@@ -62,7 +66,8 @@ TEST(Interleaved, RowsAreTheSameBytesInAnotherOrder) {
         to_f32(format, m.plain.row(r), wanted);
         row_to_f32(m.interleaved, r, got);
         ASSERT_EQ(got, wanted) << in;
-        const std::int64_t from = in / 64 * 32;
+        const auto block = static_cast<std::int64_t>(traits(format).block_values);
+        const std::int64_t from = in / (2 * block) * block;
         std::vector<float> part(static_cast<std::size_t>(in - from));
         part_to_f32(m.interleaved, r, from, part);
         ASSERT_TRUE(std::equal(part.begin(), part.end(), wanted.begin() + from)) << in;
@@ -75,9 +80,9 @@ TEST(Interleaved, RowsAreTheSameBytesInAnotherOrder) {
 
 TEST(Interleaved, PaysOnlyWhereTheProcessorHasTheInstructions) {
   EXPECT_FALSE(interleaving_pays(NumberFormat::bf16, 2048));
-  EXPECT_FALSE(interleaving_pays(NumberFormat::q4_k, 2048));
   EXPECT_FALSE(interleaving_pays(NumberFormat::q8_0, 256));
-  EXPECT_EQ(interleaving_pays(NumberFormat::q8_0, 2048), simd::vnni::available());
+  EXPECT_FALSE(interleaving_pays(NumberFormat::q6_k, 256));
+  for (const NumberFormat format : kFormats) EXPECT_EQ(interleaving_pays(format, 2048), simd::vnni::available());
   simd::vnni::switched_off = true;
   EXPECT_FALSE(interleaving_pays(NumberFormat::q8_0, 2048));
   simd::vnni::switched_off = false;
@@ -111,7 +116,7 @@ void expect_layer(const WeightMatrix& plain, const WeightMatrix& ordered, std::i
 TEST(Interleaved, LayersAgreeWithTheReferenceForEveryWidthAndNumberOfRows) {
   ThreadPool pool(2);
   for (const NumberFormat format : kFormats)
-    for (const std::int64_t in : kWidths)
+    for (const std::int64_t in : widths_of(format))
       for (const std::int64_t rows : {1, 2, 3, 4, 7, 40}) {
         const Matrix m(format, 37, in, 2);
         expect_layer(m.plain, m.interleaved, rows, pool);
@@ -191,8 +196,10 @@ TEST(Interleaved, SparseLayersAgreeWithTheReference) {
   for (const NumberFormat format : kFormats)
     for (const std::int64_t width : {32, 512, 2304, 2560 + 224})
       for (const bool guessed : {false, true}) {
-        const std::int64_t neurons = 900, in = 544;
-        const Matrix gate(format, neurons, in, 7), up(format, neurons, in, 8), down(format, neurons, width, 9);
+        const bool large_blocks = traits(format).block_values == 256;  // which cannot be added up
+        const std::int64_t neurons = 900, in = large_blocks ? 768 : 544;
+        const Matrix gate(format, neurons, in, 7), up(format, neurons, in, 8),
+            down(large_blocks ? NumberFormat::q8_0 : format, neurons, width, 9);
         std::vector<std::int32_t> active;
         Random random(10);
         for (std::int32_t i = 0; i < neurons; ++i)
