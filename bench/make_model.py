@@ -55,6 +55,7 @@ def main():
     writer.add_token_list([b"<unk>", b"<s>", b"</s>"] + [b"<0x%02X>" % i for i in range(256)] +
                           [b"t%d" % i for i in range(a.vocab - 259)])
     writer.add_token_scores([0.0] * a.vocab)
+    writer.add_bos_token_id(1)
     writer.add_token_types([2, 3, 3] + [6] * 256 + [1] * (a.vocab - 259))
 
     normal = (numpy.random.default_rng(0).standard_normal(1 << 22) * 0.02).astype(numpy.float32)
