@@ -50,7 +50,7 @@ def main():
     writer.add_rope_dimension_count(head)
     (writer.add_layer_norm_rms_eps if gated else writer.add_layer_norm_eps)(1e-5)
     writer.add_vocab_size(a.vocab)
-    writer.add_file_type(getattr(gguf.LlamaFileType, {"f32": "ALL_F32"}.get(a.format, {"q4_k": "MOSTLY_Q4_K_M"}.get(a.format, f"MOSTLY_{a.format.upper()}"))))
+    writer.add_file_type(getattr(gguf.LlamaFileType, {"f32": "ALL_F32", "q4_k": "MOSTLY_Q4_K_M"}.get(a.format, f"MOSTLY_{a.format.upper()}")))
     writer.add_tokenizer_model("llama")
     writer.add_token_list([b"<unk>", b"<s>", b"</s>"] + [b"<0x%02X>" % i for i in range(256)] +
                           [b"t%d" % i for i in range(a.vocab - 259)])

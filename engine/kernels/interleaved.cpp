@@ -53,6 +53,11 @@ struct Place {
   }
 };
 
+Place place_of(std::int64_t block, std::int64_t blocks) {
+  const std::int64_t first = block / 2 * 2;
+  return {8 * std::min<std::int64_t>(2, blocks - first), 8 * (block - first)};
+}
+
 // q4_k: scales and minima of its 12 bytes as 8 bytes each, in two words; and back.
 struct Scales {
   std::uint32_t scale[2], minimum[2];
@@ -67,7 +72,7 @@ void store_scales(const Scales& s, std::byte* p) {
   store(s.minimum[0] | (s.minimum[1] >> 4 & kPairs) << 6, p + 4);
   store((s.scale[1] & kNibbles) | (s.minimum[1] & kNibbles) << 4, p + 8);
 }
-/// The bits 0, 1, 8, 9, 16, 17, 24 and 25 of a word, side by side in nibbles: 4 bits a byte to 16 bits; and back.
+/// The lower nibbles of a word's bytes side by side, 16 bits; and back.
 std::uint32_t squeeze(std::uint32_t word) {
   return (word & 15) | (word >> 4 & 0xF0) | (word >> 8 & 0xF00) | (word >> 12 & 0xF000);
 }
@@ -171,8 +176,7 @@ void for_blocks_of_256(NumberFormat format, std::int64_t in, const Work& work) {
   const auto bytes = static_cast<std::int64_t>(bytes_of(format, 256));
   const std::int64_t blocks = in / 256;
   for (std::int64_t b = 0; b < blocks; ++b) {
-    const std::int64_t first = b / 2 * 2;
-    work(b * bytes, first * bytes, Place{8 * std::min<std::int64_t>(2, blocks - first), 8 * (b - first)});
+    work(b * bytes, b / 2 * 2 * bytes, place_of(b, blocks));
   }
 }
 
@@ -232,9 +236,9 @@ void part_to_f32(const WeightMatrix& w, std::int64_t row, std::int64_t from, std
     std::byte plain[210];
     const auto bytes = static_cast<std::int64_t>(bytes_of(w.format, 256));
     for (std::size_t done = 0; done < values.size(); done += 256) {
-      const std::int64_t b = (from + static_cast<std::int64_t>(done)) / 256, first = b / 2 * 2;
-      const Place at{8 * std::min<std::int64_t>(2, w.in / 256 - first), 8 * (b - first)};
-      (w.format == NumberFormat::q4_k ? plain_q4_k : plain_q6_k)(w.row(row) + first * bytes, at, plain);
+      const std::int64_t b = (from + static_cast<std::int64_t>(done)) / 256;
+      (w.format == NumberFormat::q4_k ? plain_q4_k : plain_q6_k)(w.row(row) + b / 2 * 2 * bytes,
+                                                                 place_of(b, w.in / 256), plain);
       to_f32(w.format, plain, values.subspan(done, 256));
     }
     return;

@@ -22,14 +22,6 @@ HWY_BEFORE_NAMESPACE();
 namespace torpor::simd::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// Asks for a line of weights.
-HWY_INLINE void prefetch(const std::byte* p, bool to_first_level) {
-  if (to_first_level)
-    __builtin_prefetch(p, 0, 3);
-  else
-    __builtin_prefetch(p, 0, 2);
-}
-
 /// Weights of type T (float, hwy::float16_t, hwy::bfloat16_t) as f32, two vectors at a time, and x in the same order.
 template <class T>
 struct PlainWeights {

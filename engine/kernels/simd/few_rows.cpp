@@ -123,30 +123,18 @@ TORPOR_QUANTISED_OUTPUTS(q6_k)
 #undef TORPOR_QUANTISED_OUTPUTS
 
 #if HWY_TARGET == HWY_AVX3
-template <NumberFormat kFormat>
 void interleaved_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x,
                          const float* bias, float* y) {
   each_output(w, begin, end, x.rows, bias, y,
               [&]<int kW, int kX>(const std::byte* const* p, const std::byte* const* ahead, std::int64_t r, float* out)
-                  HWY_ATTR { vnni::dot_interleaved<kFormat, kW, kX>(p, ahead, x, r, out); });
+                  HWY_ATTR { vnni::dot_interleaved<kW, kX>(w.format, p, ahead, x, r, out); });
 }
 #endif
 
 void quantised_outputs(const WeightMatrix& w, std::int64_t begin, std::int64_t end, const QuantisedRows& x,
                        const float* bias, float* y) {
 #if HWY_TARGET == HWY_AVX3
-  if (x.split == QuantisedRows::Split::interleaved) {
-    switch (w.format) {
-      case NumberFormat::q8_0:
-        return interleaved_outputs<NumberFormat::q8_0>(w, begin, end, x, bias, y);
-      case NumberFormat::q4_0:
-        return interleaved_outputs<NumberFormat::q4_0>(w, begin, end, x, bias, y);
-      case NumberFormat::q4_k:
-        return interleaved_outputs<NumberFormat::q4_k>(w, begin, end, x, bias, y);
-      default:
-        return interleaved_outputs<NumberFormat::q6_k>(w, begin, end, x, bias, y);
-    }
-  }
+  if (x.split == QuantisedRows::Split::interleaved) return interleaved_outputs(w, begin, end, x, bias, y);
   if (x.split == QuantisedRows::Split::together) {
     for (std::int64_t r = 0; r < x.rows; ++r) vnni::dot_together(w.data, begin, end, x, r, bias, y + r * w.out);
     return;

@@ -26,6 +26,14 @@ inline bool on_amd() {
 #endif
 }
 
+/// Asks for a line of weights.
+[[gnu::always_inline]] inline void prefetch(const std::byte* p, bool to_first_level) {
+  if (to_first_level)
+    __builtin_prefetch(p, 0, 3);
+  else
+    __builtin_prefetch(p, 0, 2);
+}
+
 /// For benchmarks alone: whether the rows that follow in a list are asked for while others are used (true).
 extern std::atomic<bool> asks_ahead;
 

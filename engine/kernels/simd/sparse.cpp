@@ -58,18 +58,7 @@ template <int kRows>
 HWY_INLINE void dot_group(const WeightMatrix& w, const std::byte* const* rows, const std::byte* const* next,
                           const InputRows& x, std::int64_t token, float* out) {
 #if HWY_TARGET == HWY_AVX3
-  if (w.interleaved) {
-    switch (w.format) {
-      case NumberFormat::q8_0:
-        return vnni::dot_interleaved<NumberFormat::q8_0, kRows, 1>(rows, next, *x.quantised, token, out);
-      case NumberFormat::q4_0:
-        return vnni::dot_interleaved<NumberFormat::q4_0, kRows, 1>(rows, next, *x.quantised, token, out);
-      case NumberFormat::q4_k:
-        return vnni::dot_interleaved<NumberFormat::q4_k, kRows, 1>(rows, next, *x.quantised, token, out);
-      default:
-        return vnni::dot_interleaved<NumberFormat::q6_k, kRows, 1>(rows, next, *x.quantised, token, out);
-    }
-  }
+  if (w.interleaved) return vnni::dot_interleaved<kRows, 1>(w.format, rows, next, *x.quantised, token, out);
 #endif
   switch (w.format) {
     case NumberFormat::f32:
@@ -480,6 +469,7 @@ std::int64_t ranges_of(const NeuronRows& rows) {
 /// x in the form that the products with both matrices read. q4_0 wants it in one more form (vnni.h), which the last
 /// call decides.
 InputRows input_rows_of(const NeuronRows& rows, const float* x, std::int64_t tokens) {
+  if (!rows.gate.empty() && rows.gate.format == rows.multiplier.format) return input_rows(rows.gate, x, tokens);
   InputRows all{.plain = x};
   const bool gate_last = rows.gate.format == NumberFormat::q4_0;
   for (const WeightMatrix* w : {gate_last ? &rows.multiplier : &rows.gate, gate_last ? &rows.gate : &rows.multiplier})

@@ -67,17 +67,9 @@ __mmask64 first_bytes(std::int64_t n) {
   return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
 }
 
-/// Asks for a line.
-inline void ask_for(const std::byte* p, bool to_first_level) {
-  if (to_first_level)
-    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
-  else
-    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
-}
-
 /// Asks for the lines of `count` bytes; a few lines that are waited for cost as much as the rest of a row.
 inline void ask_for_all(const std::byte* p, std::int64_t count, bool to_first_level) {
-  for (std::int64_t b = 0; b < count; b += 64) ask_for(p + b, to_first_level);
+  for (std::int64_t b = 0; b < count; b += 64) prefetch(p + b, to_first_level);
 }
 
 }  // namespace
@@ -161,8 +153,8 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
   for (std::int64_t g = 0; g < whole; ++g) {
     for (int k = 0; k < kW; ++k) {
       const std::byte* const p = w[k] + g * 4 * kBytes;
-      ask_for(ahead[k] + g * 4 * kBytes, to_first_level);
-      ask_for(ahead[k] + g * 4 * kBytes + 64, to_first_level);
+      prefetch(ahead[k] + g * 4 * kBytes, to_first_level);
+      prefetch(ahead[k] + g * 4 * kBytes + 64, to_first_level);
       group.template operator()<true>(g, k, _mm512_loadu_si512(p), _mm512_loadu_si512(p + 8), 15);
     }
   }
@@ -182,6 +174,19 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
 // Of a row of interleaved.h: groups of 16 blocks, 512 values.
 constexpr std::int64_t kWide = 512, kSums = 48;
 
+namespace {
+
+/// The upper and the lower bytes of a block of x to lane `lane` of a group's eight pieces.
+inline void split_block(__m512i v, std::int64_t lane, std::int8_t* high, std::int8_t* low) {
+  const __m512i upper = _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(128)), 8);
+  const __m256i at =
+      _mm256_add_epi32(_mm256_set_epi32(112, 96, 80, 64, 48, 32, 16, 0), _mm256_set1_epi32(static_cast<int>(lane)));
+  _mm256_i32scatter_epi32(high, at, _mm512_cvtepi16_epi8(upper), 4);
+  _mm256_i32scatter_epi32(low, at, _mm512_cvtepi16_epi8(v), 4);
+}
+
+}  // namespace
+
 void split_interleaved(QuantisedRows& x) {
   make_room(x, kWide);
   x.split = QuantisedRows::Split::interleaved;
@@ -195,13 +200,7 @@ void split_interleaved(QuantisedRows& x) {
         const std::int64_t block = g * 16 + b;
         __m512i v = _mm512_setzero_si512();
         if (block < x.blocks) v = _mm512_loadu_si512(x.values.get() + r * x.in + block * 32);
-        const __m512i upper = _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(128)), 8);
-        const __m256i highs = _mm512_cvtepi16_epi8(upper), lows = _mm512_cvtepi16_epi8(v);
-        // Piece c of the block to lane b of piece c of the group.
-        const __m256i at =
-            _mm256_add_epi32(_mm256_set_epi32(112, 96, 80, 64, 48, 32, 16, 0), _mm256_set1_epi32(static_cast<int>(b)));
-        _mm256_i32scatter_epi32(high, at, highs, 4);
-        _mm256_i32scatter_epi32(low, at, lows, 4);
+        split_block(v, b, high, low);
         const __m512i pairs = _mm512_madd_epi16(v, _mm512_set1_epi16(1));
         sums[16 + b] = _mm512_mask_reduce_add_epi32(0x00FF, pairs);
         sums[32 + b] = _mm512_mask_reduce_add_epi32(0xFF00, pairs);
@@ -252,7 +251,7 @@ void dot_blocks_of_32(const std::byte* const* w, const std::byte* const* ahead, 
     for (std::int64_t c = 0; c < kPieces; ++c)
       for (int k = 0; k < kW; ++k) {
         const std::byte* const p = w[k] + g * 16 * kBlockBytes + c * lanes * 4;
-        if (kWhole) ask_for(ahead[k] + g * 16 * kBlockBytes + c * 64, to_first_level);
+        if (kWhole) prefetch(ahead[k] + g * 16 * kBlockBytes + c * 64, to_first_level);
         const __m512i bytes = kWhole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi32(mask, p);
         if constexpr (kEight) {
           multiply(k, _mm512_xor_si512(bytes, sign), c);
@@ -263,7 +262,7 @@ void dot_blocks_of_32(const std::byte* const* w, const std::byte* const* ahead, 
       }
     for (int k = 0; k < kW; ++k) {
       const std::byte* const p = w[k] + g * 16 * kBlockBytes + kPieces * lanes * 4;
-      if (kWhole) ask_for(ahead[k] + g * 16 * kBlockBytes + kPieces * 64, to_first_level);
+      if (kWhole) prefetch(ahead[k] + g * 16 * kBlockBytes + kPieces * 64, to_first_level);
       const __m256i halves =
           kWhole ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)) : _mm256_maskz_loadu_epi16(mask, p);
       const __m512 weight_scales = _mm512_cvtph_ps(halves);
@@ -400,13 +399,19 @@ void dot_blocks_of_256(const std::byte* const* w, const std::byte* const* ahead,
 
 }  // namespace
 
-template <NumberFormat kFormat, int kW, int kX>
-void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
-                     std::int64_t first_row, float* out) {
-  if constexpr (kFormat == NumberFormat::q8_0 || kFormat == NumberFormat::q4_0)
-    dot_blocks_of_32<kFormat == NumberFormat::q8_0, kW, kX>(w, ahead, x, first_row, out);
-  else
-    dot_blocks_of_256<kFormat == NumberFormat::q6_k, kW, kX>(w, ahead, x, first_row, out);
+template <int kW, int kX>
+void dot_interleaved(NumberFormat format, const std::byte* const* w, const std::byte* const* ahead,
+                     const QuantisedRows& x, std::int64_t first_row, float* out) {
+  switch (format) {
+    case NumberFormat::q8_0:
+      return dot_blocks_of_32<true, kW, kX>(w, ahead, x, first_row, out);
+    case NumberFormat::q4_0:
+      return dot_blocks_of_32<false, kW, kX>(w, ahead, x, first_row, out);
+    case NumberFormat::q4_k:
+      return dot_blocks_of_256<false, kW, kX>(w, ahead, x, first_row, out);
+    default:
+      return dot_blocks_of_256<true, kW, kX>(w, ahead, x, first_row, out);
+  }
 }
 
 void split_together(QuantisedRows& x) {
@@ -415,11 +420,7 @@ void split_together(QuantisedRows& x) {
   for (std::int64_t r = 0; r < x.rows; ++r)
     for (std::int64_t lane = 0; lane < 16; ++lane) {
       const __m512i v = _mm512_loadu_si512(x.values.get() + r * x.in + lane % x.blocks * 32);
-      const __m512i upper = _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(128)), 8);
-      const __m256i at =
-          _mm256_add_epi32(_mm256_set_epi32(112, 96, 80, 64, 48, 32, 16, 0), _mm256_set1_epi32(static_cast<int>(lane)));
-      _mm256_i32scatter_epi32(x.high.get() + r * kWide, at, _mm512_cvtepi16_epi8(upper), 4);
-      _mm256_i32scatter_epi32(x.low.get() + r * kWide, at, _mm512_cvtepi16_epi8(v), 4);
+      split_block(v, lane, x.high.get() + r * kWide, x.low.get() + r * kWide);
       x.offsets.get()[r * 16 + lane] = _mm512_reduce_add_epi32(_mm512_madd_epi16(v, _mm512_set1_epi16(1)));
     }
 }
@@ -484,16 +485,11 @@ void dot_together(const std::byte* w, std::int64_t begin, std::int64_t end, cons
   }
 }
 
-#define TORPOR_INSTANTIATE_FORMAT(format, kW, kX)                                                               \
-  template void dot_interleaved<NumberFormat::format, kW, kX>(const std::byte* const*, const std::byte* const*, \
-                                                              const QuantisedRows&, std::int64_t, float*);
 #define TORPOR_INSTANTIATE(kW, kX)                                                                                     \
   template void dot_q4_0<kW, kX>(const std::byte* const*, const std::byte* const*, const QuantisedRows&, std::int64_t, \
                                  float*);                                                                              \
-  TORPOR_INSTANTIATE_FORMAT(q8_0, kW, kX)                                                                              \
-  TORPOR_INSTANTIATE_FORMAT(q4_0, kW, kX)                                                                              \
-  TORPOR_INSTANTIATE_FORMAT(q4_k, kW, kX)                                                                              \
-  TORPOR_INSTANTIATE_FORMAT(q6_k, kW, kX)
+  template void dot_interleaved<kW, kX>(NumberFormat, const std::byte* const*, const std::byte* const*,                \
+                                        const QuantisedRows&, std::int64_t, float*);
 TORPOR_INSTANTIATE(1, 1)
 TORPOR_INSTANTIATE(2, 1)
 TORPOR_INSTANTIATE(3, 1)
@@ -505,7 +501,6 @@ TORPOR_INSTANTIATE(2, 3)
 TORPOR_INSTANTIATE(1, 4)
 TORPOR_INSTANTIATE(2, 4)
 #undef TORPOR_INSTANTIATE
-#undef TORPOR_INSTANTIATE_FORMAT
 
 #if defined(__clang__)
 #pragma clang attribute pop

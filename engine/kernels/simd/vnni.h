@@ -34,9 +34,9 @@ void dot_q4_0(const std::byte* const* w, const std::byte* const* ahead, const Qu
 void split_interleaved(QuantisedRows& x);
 
 /// out[k * kX + r] = x[first_row + r] . w[k] of q8_0, q4_0, q4_k or q6_k rows; else as dot_q4_0.
-template <NumberFormat kFormat, int kW, int kX>
-void dot_interleaved(const std::byte* const* w, const std::byte* const* ahead, const QuantisedRows& x,
-                     std::int64_t first_row, float* out);
+template <int kW, int kX>
+void dot_interleaved(NumberFormat format, const std::byte* const* w, const std::byte* const* ahead,
+                     const QuantisedRows& x, std::int64_t first_row, float* out);
 
 // ── rows of interleaved.h that lie together ──
 

@@ -26,26 +26,18 @@ std::vector<std::int64_t> widths_of(NumberFormat format) {
 }
 
 struct Matrix {
-  Matrix(NumberFormat format, std::int64_t out, std::int64_t in, std::uint64_t seed)
+  /// fastest: in the order that order_in_place() chooses, short rows together.
+  Matrix(NumberFormat format, std::int64_t out, std::int64_t in, std::uint64_t seed, bool fastest = false)
       : plain_bytes(random_weights(format, out, in, seed)), bytes(plain_bytes) {
     plain = {format, plain_bytes.data(), out, in};
     interleaved = {format, bytes.data(), out, in};
-    interleave_in_place(interleaved, bytes.data(), nullptr);
+    if (fastest)
+      order_in_place(interleaved, bytes.data());
+    else
+      interleave_in_place(interleaved, bytes.data(), nullptr);
   }
   std::vector<std::byte> plain_bytes, bytes;
   WeightMatrix plain, interleaved;
-};
-
-/// Short rows that lie together.
-struct Together {
-  Together(std::int64_t out, std::int64_t in, std::uint64_t seed)
-      : plain_bytes(random_weights(NumberFormat::q8_0, out, in, seed)), bytes(plain_bytes) {
-    plain = {NumberFormat::q8_0, plain_bytes.data(), out, in};
-    ordered = {NumberFormat::q8_0, bytes.data(), out, in};
-    order_in_place(ordered, bytes.data());
-  }
-  std::vector<std::byte> plain_bytes, bytes;
-  WeightMatrix plain, ordered;
 };
 
 /// |got - wanted| of a sum of terms of this size.
@@ -135,59 +127,40 @@ TEST(Interleaved, ShortRowsLieTogether) {
   ThreadPool pool(2);
   for (const std::int64_t in : {32, 64, 128, 256}) {
     const std::int64_t out = 2064;  // more than one piece of work
-    const Together m(out, in, 5);
-    EXPECT_EQ(m.ordered.together, simd::vnni::available() ? 512 / in : 1);
-    EXPECT_EQ(m.ordered.interleaved, simd::vnni::available());
+    const Matrix m(NumberFormat::q8_0, out, in, 5, true);
+    EXPECT_EQ(m.interleaved.together, simd::vnni::available() ? 512 / in : 1);
+    EXPECT_EQ(m.interleaved.interleaved, simd::vnni::available());
     std::vector<float> wanted(static_cast<std::size_t>(in)), got(wanted.size());
     for (const std::int64_t r : {std::int64_t{0}, std::int64_t{1}, std::int64_t{17}, out - 1}) {
       to_f32(NumberFormat::q8_0, m.plain.row(r), wanted);
-      row_to_f32(m.ordered, r, got);
+      row_to_f32(m.interleaved, r, got);
       ASSERT_EQ(got, wanted) << in << ", row " << r;
     }
-    for (const std::int64_t rows : {1, 3, 40}) expect_layer(m.plain, m.ordered, rows, pool);
+    for (const std::int64_t rows : {1, 3, 40}) expect_layer(m.plain, m.interleaved, rows, pool);
   }
 }
 
-TEST(Interleaved, ShortRowsHaveTheSameBitsAloneAndWithOthersAndOnEveryThreadCount) {
-  for (const std::int64_t in : {32, 256}) {
-    const std::int64_t out = 5008;
-    const Together m(out, in, 5);
-    const auto x = normal_values(5 * in, 6);
-    std::vector<float> together(static_cast<std::size_t>(5 * out)), alone(static_cast<std::size_t>(out));
-    ThreadPool one(1);
-    linear(m.ordered, x.data(), 5, {}, together.data(), one);
-    for (std::int64_t r = 0; r < 5; ++r) {
-      linear(m.ordered, x.data() + r * in, 1, {}, alone.data(), one);
-      ASSERT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + r * out)) << r;
-    }
-    for (const int threads : {2, 3, 8}) {
-      ThreadPool pool(threads);
-      std::vector<float> again(together.size());
-      linear(m.ordered, x.data(), 5, {}, again.data(), pool);
-      ASSERT_EQ(again, together) << threads;
-    }
+/// Nine rows of x: each alone and all together, on one thread and on several.
+void expect_same_bits(const WeightMatrix& w) {
+  const auto x = normal_values(9 * w.in, 6);
+  std::vector<float> together(static_cast<std::size_t>(9 * w.out)), alone(static_cast<std::size_t>(w.out));
+  ThreadPool one(1);
+  linear(w, x.data(), 9, {}, together.data(), one);
+  for (std::int64_t r = 0; r < 9; ++r) {
+    linear(w, x.data() + r * w.in, 1, {}, alone.data(), one);
+    ASSERT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + r * w.out)) << r;
+  }
+  for (const int threads : {2, 3, 8}) {
+    ThreadPool pool(threads);
+    std::vector<float> again(together.size());
+    linear(w, x.data(), 9, {}, again.data(), pool);
+    ASSERT_EQ(again, together) << threads;
   }
 }
 
 TEST(Interleaved, ARowOfXHasTheSameBitsAloneAndWithOthersAndOnEveryThreadCount) {
-  for (const NumberFormat format : kFormats) {
-    const std::int64_t in = 2304, out = 1111;
-    const Matrix m(format, out, in, 5);
-    const auto x = normal_values(9 * in, 6);
-    std::vector<float> together(static_cast<std::size_t>(9 * out)), alone(static_cast<std::size_t>(out));
-    ThreadPool one(1);
-    linear(m.interleaved, x.data(), 9, {}, together.data(), one);
-    for (std::int64_t r = 0; r < 9; ++r) {
-      linear(m.interleaved, x.data() + r * in, 1, {}, alone.data(), one);
-      ASSERT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + r * out)) << r;
-    }
-    for (const int threads : {2, 3, 8}) {
-      ThreadPool pool(threads);
-      std::vector<float> again(together.size());
-      linear(m.interleaved, x.data(), 9, {}, again.data(), pool);
-      ASSERT_EQ(again, together) << threads;
-    }
-  }
+  for (const NumberFormat format : kFormats) expect_same_bits(Matrix(format, 1111, 2304, 5).interleaved);
+  for (const std::int64_t in : {32, 256}) expect_same_bits(Matrix(NumberFormat::q8_0, 5008, in, 5, true).interleaved);
 }
 
 TEST(Interleaved, SparseLayersAgreeWithTheReference) {
