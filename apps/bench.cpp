@@ -76,19 +76,28 @@ std::string share_text(const Json& spread) {
                      format_share(spread["min"].get<double>()), format_share(spread["max"].get<double>()));
 }
 
+/// Gemma 3n's residual: a part that other models do not have.
+bool has_streams(const Json& side) {
+  return side["bytes_per_token_by_part"]["streams"].get<double>() > 0;
+}
+
 void add_side(TextTable& rates, TextTable& parts, const std::string& name, const Json& side) {
   rates.add({name, spread_text(side["tokens_per_second"]), format_bytes(side["bytes_per_token"].get<double>()),
              spread_text(side["gb_per_s"]), share_text(side["share_of_bandwidth"])});
   const Json& times = side["milliseconds_per_token_by_part"];
   std::vector<std::string> row{name, milliseconds(side["milliseconds_per_token"].get<double>())};
-  for (const char* part : {"ffn", "attention", "projections", "unembedding", "sampling", "rest"})
-    row.push_back(milliseconds(times[part].get<double>()));
+  for (const char* part : {"ffn", "attention", "projections", "streams", "unembedding", "sampling", "rest"})
+    if (part != std::string_view("streams") || has_streams(side))
+      row.push_back(milliseconds(times[part].get<double>()));
   parts.add(std::move(row));
 }
 
 void tell(const Json& json, const Skipping& skipping) {
   TextTable rates({"", "tokens/s, median (min to max)", "read", "GB/s", "of what reading reaches"});
-  TextTable parts({"ms a token", "all", "FFN", "attention", "projections", "unembedding", "sampling", "rest"});
+  std::vector<std::string> titles{"ms a token", "all", "FFN", "attention", "projections"};
+  if (has_streams(json["dense"])) titles.emplace_back("streams");
+  titles.insert(titles.end(), {"unembedding", "sampling", "rest"});
+  TextTable parts(titles);
   add_side(rates, parts, "dense", json["dense"]);
   if (!json["sparse"].is_null()) add_side(rates, parts, "skipping", json["sparse"]);
   print(rates.text() + "\n" + parts.text() + "\n");
@@ -233,7 +242,8 @@ int bench(std::span<const std::string> arguments) {
   CLI::App& app = verb.app();
   add_model_options(app, options.model, false);
   app.add_option("--shape", options.shape,
-                 "Random weights of gemma2-2b, gemma2-2b-spark, nemotron-4b, llama2-7b or D,FF,LAYERS[,VOCABULARY]")
+                 "Random weights of gemma2-2b, gemma2-2b-spark, gemma3n-e2b, nemotron-4b, llama2-7b or "
+                 "D,FF,LAYERS[,VOCABULARY]")
       ->type_name("SHAPE");
   CLI::Option* type = app.add_option("--type", options.type,
                                      "Format of random weights: bf16, f32, q8 or q4 (bf16; --kernels: all but f32)");

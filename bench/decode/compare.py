@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Makes docs/results/decode-llama-cpp.{json,md}: dense decode of this engine beside llama.cpp's, same files, in turn.
+"""Makes docs/results/decode-llama-cpp.{json,md}: decode of this engine beside llama.cpp's, same weights, in turn.
 
     pip install gguf numpy
     bench/build_llama_cpp FOLDER                                  # once; prints where llama-bench is
     bench/decode/compare.py build/bin/torpor LLAMA_BENCH docs/results [--rounds 5] [--tokens 16] [--formats bf16 q8_0 q4_0]
+        [--only dense gemma2-2b-spark gemma3n-e2b]            # the others stay as they were in the JSON
 
 Models of random weights (bench/make_model.py): ungated ReLU² of the size that llama.cpp calls nemotron (2304, 9216, 24 layers,
 1.5 billion weights) and SwiGLU (2048, 5632, 22 layers, 1.1 billion). Both programs start from an empty context. In each round each
@@ -21,6 +22,13 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 SHAPES = {"ReLU², 24 x 2304": ["--architecture", "nemotron", "--d", "2304", "--ff", "9216", "--layers", "24", "--heads", "18", "--kv-heads", "18"],
           "SwiGLU, 22 x 2048": ["--d", "2048", "--ff", "5632", "--layers", "22", "--heads", "32", "--kv-heads", "4"]}
+# Models that skip, whose weights torpor bench writes for llama.cpp, or those of a dense model in their place.
+SKIPPING = {"gemma2-2b-spark": ["## A Spark model against a dense one of the same size", "",
+                                "`torpor bench --shape gemma2-2b-spark --against llama-bench`: Gemma-2-2B's sizes, 256 positions in the cache, 8 % of the",
+                                "neurons active; llama.cpp decodes a dense gemma2 with as many weights."],
+            "gemma3n-e2b": ["## Gemma 3n", "",
+                            "`torpor bench --shape gemma3n-e2b --against llama-bench`: the same weights of E2B's sizes, 256 positions in the cache; 10 of 30",
+                            "layers have 5 % of their neurons active, which llama.cpp computes in full."]}
 
 
 def output(arguments):
@@ -61,11 +69,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--formats", nargs="+", default=["bf16", "q8_0", "q4_0"])
+    parser.add_argument("--only", nargs="+", choices=["dense", *SKIPPING], default=["dense", *SKIPPING])
     a = parser.parse_args()
 
-    rows = []
+    before = a.out / "decode-llama-cpp.json"
+    before = json.loads(before.read_text()) if before.exists() else {"rows": [], "skipping": []}
+    rows = [] if "dense" in a.only else before["rows"]
     with tempfile.TemporaryDirectory() as folder:
-        for shape, options in SHAPES.items():
+        for shape, options in SHAPES.items() if "dense" in a.only else []:
             for number_format in a.formats:
                 model = pathlib.Path(folder) / "model.gguf"
                 subprocess.run([sys.executable, HERE.parent / "make_model.py", model, number_format, *options], check=True)
@@ -88,22 +99,23 @@ def main():
                     print(f"{shape:18} {number_format:5} {threads} threads: {rows[-1]['ratio']['median']:.2f}x", flush=True)
                 model.unlink()
 
-    # A Spark model that skips beside llama.cpp on a dense model of the same size, which torpor bench writes for it.
-    sparks = []
-    for weights in ("bf16", "q8"):
-        for threads in (2, 1):
-            command = ["bench", "--shape", "gemma2-2b-spark", "--type", weights, "--threads", threads, "--rounds", a.rounds, "--tokens", a.tokens,
-                       "--batches", "none", "--against", a.llama_bench, "--json"]
-            bench = json.loads(output([a.torpor, *command]))
-            sparks.append({"format": weights, "threads": threads, "own": bench["speedup"], "own_share_of_byte_limit": bench["share_of_byte_limit"],
-                           "torpor": bench["sparse"]["tokens_per_second"], **bench["against"]})
-            print(f"Spark {weights} {threads} threads: {bench['against']['sparse_ratio']['median']:.2f}x", flush=True)
+    skipping = [row for row in before["skipping"] if row["shape"] not in a.only]
+    for shape in SKIPPING:
+        for weights in ("bf16", "q8") if shape in a.only else []:
+            for threads in (2, 1):
+                command = ["bench", "--shape", shape, "--type", weights, "--threads", threads, "--rounds", a.rounds, "--tokens", a.tokens,
+                           "--batches", "none", "--against", a.llama_bench, "--json"]
+                bench = json.loads(output([a.torpor, *command]))
+                skipping.append({"shape": shape, "format": weights, "threads": threads, "own": bench["speedup"],
+                                 "own_share_of_byte_limit": bench["share_of_byte_limit"],
+                                 "torpor": bench["sparse"]["tokens_per_second"], **bench["against"]})
+                print(f"{shape} {weights} {threads} threads: {bench['against']['sparse_ratio']['median']:.2f}x", flush=True)
 
-    result = {"sparks": sparks, "tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
+    result = {"skipping": skipping, "tokens": a.tokens, "rounds": a.rounds, "machine": machine(), "rows": rows}
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "decode-llama-cpp.json").write_text(json.dumps(result, indent=1) + "\n")
     m = result["machine"]
-    lines = ["# Dense decode beside llama.cpp", "",
+    lines = ["# Decode beside llama.cpp", "",
              f"Tokens a second, {a.tokens} tokens from an empty context; min, median, max of {a.rounds} rounds, both programs in turn, same files.",
              "Made by `bench/decode/compare.py` (its head says how); llama.cpp from the PyPI sdist of llama-cpp-python, built for this",
              f"machine by `bench/build_llama_cpp`. Processor: {m['processor']}; {', '.join(m['instructions'])}.", "",
@@ -114,15 +126,15 @@ def main():
             return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
         lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three('torpor', 2)} | {three('llama.cpp', 2)} | "
                      f"{three('ratio', 2)} | {row['torpor_share_of_bandwidth']:.0%}, {row['llama.cpp_share_of_bandwidth']:.0%} |")
-    lines += ["", "## A Spark model against a dense one of the same size", "",
-              "`torpor bench --shape gemma2-2b-spark --against llama-bench`: Gemma-2-2B's sizes, 256 positions in the cache, 8 % of the neurons active;",
-              "llama.cpp decodes a dense gemma2 with as many weights. Ratios of the same rounds, sampling left out on both sides.", "",
-              "| weights | threads | Torpor skipping | llama.cpp, dense | ratio: min, median, max | Torpor against its own dense |", "|---|---|---|---|---|---|"]
-    for row in sparks:
-        def three(spread, digits=2):
-            return " ".join(f"{spread[part]:.{digits}f}" for part in ("min", "median", "max"))
-        lines.append(f"| {row['format']} | {row['threads']} | {three(row['torpor'])} | {three(row['tokens_per_second'])} | {three(row['sparse_ratio'])} | "
-                     f"{three(row['own'])} |")
+    def three_of(spread):
+        return " ".join(f"{spread[part]:.2f}" for part in ("min", "median", "max"))
+    for shape, head in SKIPPING.items():
+        lines += ["", *head, "Ratios of the same rounds, sampling left out on both sides.", "",
+                  "| weights | threads | Torpor skipping | llama.cpp | ratio: min, median, max | Torpor computing all, against llama.cpp | "
+                  "skipping against computing all |", "|---|---|---|---|---|---|---|"]
+        lines += [f"| {row['format']} | {row['threads']} | {three_of(row['torpor'])} | {three_of(row['tokens_per_second'])} | "
+                  f"{three_of(row['sparse_ratio'])} | {three_of(row['dense_ratio'])} | {three_of(row['own'])} |"
+                  for row in skipping if row["shape"] == shape]
     (a.out / "decode-llama-cpp.md").write_text("\n".join(lines) + "\n")
 
 

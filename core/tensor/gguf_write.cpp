@@ -81,6 +81,13 @@ void GgufWriter::add(std::string_view key, std::span<const std::int32_t> values)
   for (const std::int32_t value : values) put(metadata_, value);
 }
 
+void GgufWriter::add(std::string_view key, const std::vector<bool>& values) {
+  begin(key, static_cast<std::uint32_t>(GgufType::array));
+  put(metadata_, static_cast<std::uint32_t>(GgufType::boolean));
+  put(metadata_, std::uint64_t{values.size()});
+  for (const bool value : values) put(metadata_, static_cast<std::uint8_t>(value ? 1 : 0));
+}
+
 void GgufWriter::add_tensor(TensorView tensor) {
   const std::uint32_t number = number_of(tensor);
   if (tensor.bytes.size() != bytes_of(tensor.format, tensor.elements()))

@@ -23,6 +23,7 @@ class GgufWriter {
   void add(std::string_view key, std::span<const std::string> values);
   void add(std::string_view key, std::span<const float> values);
   void add(std::string_view key, std::span<const std::int32_t> values);
+  void add(std::string_view key, const std::vector<bool>& values);
 
   /// Its bytes must live until write(). Shape: outermost first, as everywhere here. Throws InvalidArgument for a format
   /// that GGUF has no number for, bytes that are not as many as format and shape need, and a name that was there

@@ -22,6 +22,23 @@ double visible(const ModelConfig& config, std::size_t layer, const DecodeBenchOp
   return window > 0 ? std::min(seen, static_cast<double>(window)) : seen;
 }
 
+/// Weights of Gemma 3n's streams, and one row of the embeddings of the layers.
+std::int64_t stream_bytes(const Model& model) {
+  const AltUpWeights& shared = model.altup();
+  std::int64_t bytes = shared.layer_input_projection.bytes();
+  if (!shared.layer_embedding.empty()) bytes += shared.layer_embedding.row_bytes();
+  for (const auto* each : {&shared.stream_in, &shared.stream_out})
+    for (const WeightMatrix& w : *each) bytes += w.bytes();
+  for (const LayerWeights& layer : model.layers()) {
+    const AltUpLayerWeights& a = layer.altup;
+    for (const WeightMatrix* w :
+         {&a.predict_coefs, &a.correct_coefs, &a.laurel_left, &a.laurel_right, &a.input_gate, &a.input_projection})
+      bytes += w->bytes();
+    bytes += 2 * a.router.bytes();  // before the block and behind it
+  }
+  return bytes;
+}
+
 TokenBytes bytes_of(const Model& model, const SparseFfn* ffn, const PartTimes& times,
                     const DecodeBenchOptions& options) {
   const ModelConfig& config = model.config();
@@ -47,6 +64,7 @@ TokenBytes bytes_of(const Model& model, const SparseFfn* ffn, const PartTimes& t
       bytes.attention += 2 * config.n_kv_heads * head * keys;
     }
   }
+  bytes.streams = static_cast<double>(stream_bytes(model));
   if (ffn != nullptr) bytes.ffn = ffn->bytes_per_token();
   bytes.unembedding = static_cast<double>(model.unembedding().bytes() + model.embedding_out().bytes());
   return bytes;
@@ -133,15 +151,18 @@ Json side_json(const DecodeSide& side, int tokens) {
            {{"ffn", side.bytes.ffn},
             {"projections", side.bytes.projections},
             {"attention", side.bytes.attention},
+            {"streams", side.bytes.streams},
             {"unembedding", side.bytes.unembedding}}},
           {"milliseconds_per_token_by_part",
            {{"ffn", part([](const PartTimes& t) { return t.ffn; })},
             {"projections", part([](const PartTimes& t) { return t.projections; })},
             {"attention", part([](const PartTimes& t) { return t.attention; })},
+            {"streams", part([](const PartTimes& t) { return t.streams; })},
             {"unembedding", part([](const PartTimes& t) { return t.unembedding; })},
             {"sampling", median(side.sampling) * 1e3},
-            {"rest",
-             part([](const PartTimes& t) { return t.all - t.ffn - t.projections - t.attention - t.unembedding; })}}},
+            {"rest", part([](const PartTimes& t) {
+               return t.all - t.ffn - t.projections - t.attention - t.streams - t.unembedding;
+             })}}},
           {"gb_per_s", spread(gigabytes)},
           {"read_bandwidth_gb_per_s", spread(reads)},
           {"share_of_bandwidth", spread(shares)}};

@@ -26,8 +26,9 @@ struct DecodeBenchOptions {
 /// Bytes read for a token.
 struct TokenBytes {
   double ffn = 0, projections = 0, unembedding = 0;
+  double streams = 0;    // Gemma 3n's: AltUp, LAuReL and the layers' own inputs
   double attention = 0;  // keys and values; Spark's: the predictor's part of all keys, and at most the kept ones whole
-  double all() const { return ffn + projections + unembedding + attention; }
+  double all() const { return ffn + projections + unembedding + streams + attention; }
 };
 
 struct DecodeSide {

@@ -11,8 +11,9 @@
 namespace torpor {
 namespace {
 
-constexpr const char* kParts[] = {"ffn", "attention", "projections", "unembedding"};
-constexpr const char* kPartTitles[] = {"feed-forward layers", "attention", "projections", "unembedding"};
+constexpr const char* kParts[] = {"ffn", "attention", "projections", "streams", "unembedding"};
+constexpr const char* kPartTitles[] = {"feed-forward layers", "attention", "projections", "residual streams",
+                                       "unembedding"};
 
 struct Side {
   std::string name;
@@ -67,12 +68,13 @@ Chart parts_chart(const std::vector<Side>& sides, bool times) {
   const auto add = [&](const std::string& name, const auto& of) {
     BarSeries series{.name = name, .values = {}, .low = {}, .high = {}, .style = {}};
     for (const Side& side : sides) series.values.push_back(of(side.json));
-    chart.series.push_back(std::move(series));
+    if (std::any_of(series.values.begin(), series.values.end(), [](double value) { return value != 0; }))
+      chart.series.push_back(std::move(series));
   };
   for (std::size_t p = 0; p < std::size(kParts); ++p)
     add(kPartTitles[p], [&](const Json& side) {
-      return times ? side.at("milliseconds_per_token_by_part").at(kParts[p]).get<double>()
-                   : side.at("bytes_per_token_by_part").at(kParts[p]).get<double>() * 1e-9;
+      return times ? side.at("milliseconds_per_token_by_part").value(kParts[p], 0.0)
+                   : side.at("bytes_per_token_by_part").value(kParts[p], 0.0) * 1e-9;
     });
   if (times) {
     add("sampling",

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstring>
 #include <deque>
+#include <limits>
 
+#include "core/activity/scores.h"
 #include "core/base/error.h"
 #include "core/base/process.h"
 #include "core/tensor/gguf_write.h"
@@ -29,10 +31,14 @@ Stored stored(const Model& model, Part part, int layer) {
   if (part == Part::token_embedding) return {&model.token_embedding(), nullptr, nullptr};
   if (part == Part::unembedding) return {&model.unembedding(), nullptr, nullptr};
   if (part == Part::final_norm) return norm(model.final_norm());
+  if (part == Part::layer_embedding) return {&model.altup().layer_embedding, nullptr, nullptr};
+  if (part == Part::layer_input_projection) return {&model.altup().layer_input_projection, nullptr, nullptr};
+  if (part == Part::layer_input_norm) return norm(model.altup().layer_input_norm);
   if (layer < 0) return {};
   const LayerWeights& weights = model.layers()[static_cast<std::size_t>(layer)];
   const AttentionWeights& attention = weights.attention;
   const FfnWeights& ffn = weights.ffn;
+  const AltUpLayerWeights& altup = weights.altup;
   switch (part) {
     case Part::attention_norm:
       return norm(weights.attention_norm);
@@ -56,6 +62,32 @@ Stored stored(const Model& model, Part part, int layer) {
       return {&ffn.up, nullptr, &ffn.up_bias};
     case Part::down:
       return {&ffn.down, nullptr, &ffn.down_bias};
+    case Part::query_norm:
+      return norm(attention.query_norm);
+    case Part::key_norm:
+      return norm(attention.key_norm);
+    case Part::router_norm:
+      return norm(altup.router_norm);
+    case Part::router:
+      return {&altup.router, nullptr, nullptr};
+    case Part::predict_coefs:
+      return {&altup.predict_coefs, nullptr, nullptr};
+    case Part::correct_coefs:
+      return {&altup.correct_coefs, nullptr, nullptr};
+    case Part::correct_scale:
+      return {nullptr, &altup.correct_scale, nullptr};
+    case Part::laurel_left:
+      return {&altup.laurel_left, nullptr, nullptr};
+    case Part::laurel_right:
+      return {&altup.laurel_right, nullptr, nullptr};
+    case Part::laurel_norm:
+      return norm(altup.laurel_norm);
+    case Part::input_gate:
+      return {&altup.input_gate, nullptr, nullptr};
+    case Part::input_projection:
+      return {&altup.input_projection, nullptr, nullptr};
+    case Part::input_norm:
+      return norm(altup.input_norm);
     default:
       return {};
   }
@@ -72,8 +104,7 @@ class Export {
     for (const TensorRule& rule : architecture.tensors) {
       const bool wanted = rule.weight == nullptr || rule.weight(config_);
       if (rule.gguf.empty() || !wanted) continue;
-      const bool layered = per_layer(rule.gguf);
-      for (int layer = 0; layer < (layered ? config_.n_layers : 1); ++layer) add(rule, layered ? layer : -1);
+      for (const int number : numbers_of(rule, rule.gguf, config_)) add(rule, number);
     }
     add_rope_divisors();
     return std::move(writer_);
@@ -109,7 +140,27 @@ class Export {
     if (config_.logit_soft_cap > 0) number("final_logit_softcapping", config_.logit_soft_cap);
     if (const int window = *std::max_element(config_.windows.begin(), config_.windows.end()); window > 0)
       size("attention.sliding_window", window);
+    if (config_.altup.any()) add_altup(name);
     writer_.add("tokenizer.ggml.model", "no_vocab");
+  }
+
+  void add_altup(const std::string& name) {
+    const auto size = [&](const char* key, int value) {
+      writer_.add(name + "." + key, static_cast<std::uint32_t>(value));
+    };
+    size("altup.num_inputs", config_.altup.inputs);
+    size("altup.active_idx", config_.altup.active);
+    size("embedding_length_per_layer_input", config_.altup.layer_input);
+    size("attention.shared_kv_layers", config_.shared_cache_layers);
+    writer_.add(name + ".rope.freq_base_swa", config_.rope_local_theta);
+    std::vector<float> scales;  // standard deviations above the mean
+    for (const float sparsity : config_.gate_sparsity)
+      scales.push_back(sparsity > 0 ? static_cast<float>(normal_quantile(static_cast<double>(sparsity)))
+                                    : -std::numeric_limits<float>::infinity());
+    writer_.add(name + ".activation_sparsity_scale", scales);
+    std::vector<bool> local;
+    for (const int window : config_.windows) local.push_back(window > 0);
+    writer_.add(name + ".attention.sliding_window_pattern", local);
   }
 
   /// Where row `row` of a query or key projection comes from: llama.cpp turns neighbours (2i, 2i + 1) of a llama, other
@@ -123,14 +174,18 @@ class Export {
   }
 
   void add(const TensorRule& rule, int layer) {
+    const auto [name, bias_name] = names_of(rule, true, {}, layer);
+    if (rule.stacked)
+      return add_stack(name, rule.part == Part::stream_in ? model_.altup().stream_in : model_.altup().stream_out);
     const Stored from = stored(model_, rule.part, layer);
-    const std::string name = expand(rule.gguf, {}, layer);
-    if (from.vector != nullptr) {
+    if (from.vector != nullptr && !from.vector->empty()) {
       std::vector<float>& values = vectors_.emplace_back(*from.vector);
       for (float& v : values) v += config_.norm_weight_offset;
-      add_vector(name + ".weight", values);
+      add_vector(name, values);
     } else if (from.matrix != nullptr && !from.matrix->empty()) {
-      add_matrix(rule.part, name + ".weight", *from.matrix);
+      add_matrix(rule.part, name, *from.matrix);
+    } else if (rule.in_layer != nullptr && !rule.in_layer(config_, layer)) {
+      add_zeros(rule, name);
     } else {
       return;
     }
@@ -138,7 +193,42 @@ class Export {
     std::vector<float>& bias = vectors_.emplace_back(from.bias->size());
     for (std::size_t i = 0; i < bias.size(); ++i)
       bias[i] = (*from.bias)[static_cast<std::size_t>(source_of(rule.part, static_cast<std::int64_t>(i)))];
-    add_vector(name + ".bias", bias);
+    add_vector(bias_name, bias);
+  }
+
+  /// What no layer reads and llama.cpp wants all the same.
+  void add_zeros(const TensorRule& rule, const std::string& name) {
+    const std::int64_t out = size_of(rule.out, config_), in = size_of(rule.in, config_);
+    if (rule.in == Dimension::none) return add_vector(name, vectors_.emplace_back(static_cast<std::size_t>(out)));
+    const NumberFormat format = model_.layers().front().attention.key.format;
+    const auto& zeros = matrices_.emplace_back(static_cast<std::size_t>(out) * bytes_of(format, in));
+    writer_.add_tensor({name, format, {out, in}, zeros});
+  }
+
+  /// Matrices of one shape as one tensor.
+  void add_stack(const std::string& name, const std::vector<WeightMatrix>& all) {
+    std::vector<std::byte>& rows = matrices_.emplace_back();
+    for (const WeightMatrix& w : all) {
+      const auto plain = plain_rows(w, [](std::int64_t row) { return row; });
+      rows.insert(rows.end(), plain.begin(), plain.end());
+    }
+    const WeightMatrix& first = all.front();
+    writer_.add_tensor({name, first.format, {std::ssize(all), first.out, first.in}, rows});
+  }
+
+  /// Row source(r) of w for each r, its blocks as GGUF has them.
+  template <class Source>
+  static std::vector<std::byte> plain_rows(const WeightMatrix& w, const Source& source) {
+    const auto row_bytes = static_cast<std::size_t>(w.row_bytes());
+    std::vector<std::byte> rows(static_cast<std::size_t>(w.bytes()));
+    for (std::int64_t r = 0; r < w.out; ++r) {
+      std::byte* const to = rows.data() + static_cast<std::size_t>(r) * row_bytes;
+      if (w.interleaved)
+        plain_row(w.format, w.in, w.row(source(r)), to);
+      else
+        std::memcpy(to, w.row(source(r)), row_bytes);
+    }
+    return rows;
   }
 
   void add_vector(const std::string& name, const std::vector<float>& values) {
@@ -146,19 +236,9 @@ class Export {
   }
 
   void add_matrix(Part part, const std::string& name, const WeightMatrix& w) {
-    const auto row_bytes = static_cast<std::size_t>(w.row_bytes());
     std::span<const std::byte> bytes(w.data, static_cast<std::size_t>(w.bytes()));
-    if (source_of(part, 1) != 1 || w.interleaved) {
-      std::vector<std::byte>& rows = matrices_.emplace_back(bytes.size());
-      for (std::int64_t r = 0; r < w.out; ++r) {
-        std::byte* const to = rows.data() + static_cast<std::size_t>(r) * row_bytes;
-        if (w.interleaved)
-          plain_row(w.format, w.in, w.row(source_of(part, r)), to);
-        else
-          std::memcpy(to, w.row(source_of(part, r)), row_bytes);
-      }
-      bytes = rows;
-    }
+    if (source_of(part, 1) != 1 || w.interleaved)
+      bytes = matrices_.emplace_back(plain_rows(w, [&](std::int64_t row) { return source_of(part, row); }));
     writer_.add_tensor({name, w.format, {w.out, w.in}, bytes});
   }
 
@@ -185,22 +265,36 @@ class Export {
   Export& operator=(const Export&) = delete;
 };
 
-}  // namespace
-
-std::string why_not_in_llama_cpp(const ModelConfig& config) {
+/// What has no form in GGUF as llama.cpp reads it.
+std::string why_not_written(const ModelConfig& config) {
   if (config.spark.ffn() || config.spark.attention()) return "llama.cpp has no Spark models";
   const std::string_view type = config.model_type;
-  if (type != "llama" && type != "arcee" && type != "nemotron" && type != "gemma2")
-    return fmt::format("models of type {} are not written for llama.cpp (llama, arcee, nemotron and gemma2 are)", type);
+  if (type != "llama" && type != "arcee" && type != "nemotron" && type != "gemma2" && type != "gemma3n_text")
+    return fmt::format(
+        "models of type {} are not written for llama.cpp (llama, arcee, nemotron, gemma2 and gemma3n_text are)", type);
   if (type == "llama" && !config.gated) return "llama.cpp has no llama without a gate";
   if ((type == "arcee" || type == "nemotron") && config.activation != Activation::relu2)
     return fmt::format("llama.cpp has no {} with {}", type, name_of(config.activation));
   return {};
 }
 
+}  // namespace
+
+std::string why_not_in_llama_cpp(const ModelConfig& config) {
+  if (config.altup.any()) {  // built into llama.cpp, whatever a file says
+    bool same = config.altup.inputs == 4 && config.cache_layers() == 20 && config.altup.correct_scale;
+    for (int layer = 0; layer < config.n_layers; ++layer)
+      same = same && config.gate_sparsity_of(layer) == (layer < 10 ? 0.95F : 0.F);
+    if (!same)
+      return "llama.cpp has Gemma 3n with 4 streams, 10 sparse layers of 95 % and 20 layers with keys of their own "
+             "alone";
+  }
+  return why_not_written(config);
+}
+
 void write_gguf(const Model& model, const std::filesystem::path& path,
                 const std::function<void(std::int64_t)>& progress) {
-  if (const std::string reason = why_not_in_llama_cpp(model.config()); !reason.empty())
+  if (const std::string reason = why_not_written(model.config()); !reason.empty())
     throw InvalidArgument("[write_gguf] {}", reason);
   if (model.layers().front().ffn.down.empty())
     throw InvalidArgument("[write_gguf] expected down projections as files hold them, got a packed model's");

@@ -34,6 +34,10 @@ constexpr Shape kShapes[] = {
       "hidden_act": "gelu_pytorch_tanh", "max_position_embeddings": 8192, "rms_norm_eps": 1e-6, "use_post_norms": true,
       "tie_word_embeddings": true, "ffn_active_neurons": 1106, "ffn_predictor_size": 1024, "attention_active_keys": 256,
       "attention_predictor_size": 128})"},
+    {"gemma3n-e2b", R"({"model_type": "gemma3n_text", "hidden_size": 2048, "intermediate_size": 8192,
+      "num_hidden_layers": 30, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256, "vocab_size": 262400,
+      "hidden_activation": "gelu_pytorch_tanh", "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
+      "sliding_window": 512, "num_kv_shared_layers": 10, "vocab_size_per_layer_input": 262400})"},
     {"nemotron-4b", R"({"model_type": "nemotron", "hidden_size": 3072, "intermediate_size": 9216,
       "num_hidden_layers": 32, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
       "vocab_size": 256000, "hidden_act": "relu2", "max_position_embeddings": 4096, "norm_eps": 1e-5,
@@ -45,9 +49,8 @@ constexpr Shape kShapes[] = {
 
 [[noreturn]] void unknown_shape(const std::string& shape) {
   throw InvalidArgument(
-      "expected a shape of gemma2-2b, gemma2-2b-spark, nemotron-4b, llama2-7b or D,FF,LAYERS[,VOCABULARY] (D a "
-      "multiple "
-      "of 128), got \"{}\"",
+      "expected a shape of gemma2-2b, gemma2-2b-spark, gemma3n-e2b, nemotron-4b, llama2-7b or D,FF,LAYERS[,VOCABULARY] "
+      "(D a multiple of 128), got \"{}\"",
       shape);
 }
 
@@ -137,11 +140,13 @@ std::vector<WeightPart> parts_of(const ModelConfig& config, NumberFormat format)
     std::vector<std::int64_t> shape{size_of(rule.out, config)};
     if (!vector) shape.push_back(size_of(rule.in, config));
     if (rule.transposed) std::reverse(shape.begin(), shape.end());
-    const std::string_view prefix = rule.rootless ? std::string_view() : architecture.prefixes.front();
-    for (int layer = 0; layer < (per_layer(rule.huggingface) ? config.n_layers : 1); ++layer) {
-      const std::string name = expand(rule.huggingface, prefix, layer);
-      parts.push_back({name + ".weight", vector ? NumberFormat::f32 : format, shape});
-      if (rule.bias != nullptr && rule.bias(config)) parts.push_back({name + ".bias", NumberFormat::f32, {shape[0]}});
+    // A few numbers a row (a router's coefficients) are never quantised.
+    const bool small = vector || shape.back() % traits(format).block_values != 0;
+    for (const int number : numbers_of(rule, rule.huggingface, config)) {
+      if (rule.in_layer != nullptr && !rule.in_layer(config, number)) continue;
+      const auto [weight, bias] = names_of(rule, false, architecture.prefixes.front(), number);
+      parts.push_back({weight, small ? NumberFormat::f32 : format, shape});
+      if (rule.bias != nullptr && rule.bias(config)) parts.push_back({bias, NumberFormat::f32, {shape[0]}});
     }
   }
   return parts;
@@ -203,7 +208,8 @@ std::shared_ptr<const Model> random_model(const ModelConfig& config, NumberForma
   std::uint64_t number = seed << 40;
   for (const WeightPart& part : parts_of(config, format)) {
     const std::int64_t elements = *element_count(part.shape);
-    const auto memory = allocate_large(static_cast<std::size_t>(bytes_of(part)), part.name);
+    const auto whole_blocks = static_cast<std::size_t>(torpor::bytes_of(part.format, (elements + 31) / 32 * 32));
+    const auto memory = allocate_large(whole_blocks, part.name);
     if (part.shape.size() == 1) {
       // Norm weights of 1, stored as the model stores them; biases of 0.
       const bool bias = part.name.ends_with(".bias");
@@ -211,10 +217,7 @@ std::shared_ptr<const Model> random_model(const ModelConfig& config, NumberForma
       for (std::int64_t i = 0; i < elements; ++i) std::memcpy(memory.get() + i * 4, &value, 4);
     } else {
       const double deviation = 1 / std::sqrt(static_cast<double>(part.shape[1]));
-      if (elements % 32 != 0)
-        throw InvalidArgument("[random_model] expected matrices of a multiple of 32 values, got {} of {}", part.name,
-                              shape_text(part.shape));
-      pool.parallel_for(elements / 32, 4096, [&](long begin, long end, int) {
+      pool.parallel_for((elements + 31) / 32, 4096, [&](long begin, long end, int) {
         fill(part.format, deviation, number, begin, end, memory.get());
       });
       number += static_cast<std::uint64_t>(elements);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/base/random.h"
 #include "engine/kernels/sparse.h"
 
@@ -104,10 +105,14 @@ class Layers {
 FfnCost measure_ffn_cost(const Model& model, const NeuronMajorWeights& weights, ThreadPool& pool,
                          const LayerPredictors* predictors) {
   Layers layers(model, weights, pool, predictors);
+  std::vector<std::size_t> arranged;
+  for (std::size_t l = 0; l < weights.layers().size(); ++l)
+    if (!weights.layers()[l].down.empty()) arranged.push_back(l);
+  TORPOR_ASSERT(!arranged.empty(), "no layer is arranged by neuron");
   std::vector<double> dense, low, high;
   const auto start = Clock::now();
   for (int round = 0; round < kMaxRounds; ++round) {
-    const std::size_t layer = static_cast<std::size_t>(round) % model.layers().size();
+    const std::size_t layer = arranged[static_cast<std::size_t>(round) % arranged.size()];
     const double times[] = {layers.dense(layer), layers.sparse(layer, kLow), layers.sparse(layer, kHigh)};
     if (round == 0) continue;  // pages that were never touched
     dense.push_back(times[0]);

@@ -22,24 +22,24 @@ NumberFormat down_format(const FfnWeights& ffn) {
   return ffn.down_rows.empty() ? row_format(ffn.down.format) : ffn.down_rows.format;
 }
 
-/// What a neuron takes: of a gated layer its row of up and then that of down, else that of down alone; of a predicted
-/// layer its rows of gate, up and down.
+/// What a neuron takes: of a gated layer its row of up and then that of down, else that of down alone; of a whole
+/// one its rows of gate, up and down.
 struct Record {
   std::int64_t stride;
   std::int64_t gate_bytes, up_bytes;
 };
 
-Record record_of(const Model& model, const FfnWeights& ffn, bool predicted) {
+Record record_of(const Model& model, const FfnWeights& ffn, bool whole) {
   constexpr std::int64_t kLine = 64;
   const auto down = static_cast<std::int64_t>(bytes_of(down_format(ffn), model.config().d_model));
-  if (ffn.gate.empty() && !predicted) return {down, 0, 0};
-  const std::int64_t gate = predicted && !ffn.gate.empty() ? ffn.gate.row_bytes() : 0, up = ffn.up.row_bytes();
+  if (ffn.gate.empty() && !whole) return {down, 0, 0};
+  const std::int64_t gate = whole && !ffn.gate.empty() ? ffn.gate.row_bytes() : 0, up = ffn.up.row_bytes();
   return {(gate + up + down + kLine - 1) / kLine * kLine, gate, up};
 }
 
 /// Whether the rows of down are used where a packed model has them.
-bool used_as_is(const FfnWeights& ffn, bool predicted) {
-  return ffn.gate.empty() && !ffn.down_rows.empty() && !predicted;
+bool used_as_is(const FfnWeights& ffn, bool whole) {
+  return ffn.gate.empty() && !ffn.down_rows.empty() && !whole;
 }
 
 /// Column i of w at rows + i * stride, for the columns [begin, end), through f32: exact where the format stays. begin:
@@ -66,11 +66,13 @@ void copy_rows(const WeightMatrix& w, std::byte* to, std::int64_t stride, Thread
 
 }  // namespace
 
-std::int64_t NeuronMajorWeights::bytes_needed(const Model& model, const std::vector<bool>& predicted) {
+std::int64_t NeuronMajorWeights::bytes_needed(const Model& model, std::span<const Arranged> wanted) {
   std::int64_t bytes = 0;
   for (std::size_t l = 0; l < model.layers().size(); ++l) {
     const FfnWeights& ffn = model.layers()[l].ffn;
-    const bool whole = !predicted.empty() && predicted[l];
+    const Arranged arranged = wanted.empty() ? Arranged::rows : wanted[l];
+    const bool whole = arranged == Arranged::whole;
+    if (arranged == Arranged::nothing) continue;
     if (used_as_is(ffn, whole)) continue;
     const NumberFormat format = down_format(ffn);
     if (traits(format).quantised && model.config().d_model % traits(format).block_values != 0) continue;  // refused
@@ -81,10 +83,10 @@ std::int64_t NeuronMajorWeights::bytes_needed(const Model& model, const std::vec
 
 std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::shared_ptr<const Model>& model,
                                                                    ThreadPool& pool, const Progress& progress,
-                                                                   const std::vector<bool>& predicted) {
-  if (!predicted.empty() && predicted.size() != model->layers().size())
-    throw InvalidArgument("[NeuronMajorWeights] expected predicted of {} layers, got {}", model->layers().size(),
-                          predicted.size());
+                                                                   std::span<const Arranged> wanted) {
+  if (!wanted.empty() && wanted.size() != model->layers().size())
+    throw InvalidArgument("[NeuronMajorWeights] expected what is wanted of {} layers, got {}", model->layers().size(),
+                          wanted.size());
   const auto start = std::chrono::steady_clock::now();
   std::shared_ptr<NeuronMajorWeights> packed(new NeuronMajorWeights);
   packed->model_ = model;
@@ -96,6 +98,11 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
   };
   for (const LayerWeights& layer : model->layers()) {
     check_interrupt();
+    const Arranged arranged = wanted.empty() ? Arranged::rows : wanted[packed->layers_.size()];
+    if (arranged == Arranged::nothing) {
+      packed->layers_.emplace_back();
+      continue;
+    }
     const FfnWeights& ffn = layer.ffn;
     const bool turned = !ffn.down_rows.empty();  // a packed model
     const NumberFormat format = down_format(ffn);
@@ -107,7 +114,7 @@ std::shared_ptr<const NeuronMajorWeights> NeuronMajorWeights::pack(const std::sh
           model->config().d_model);
     NeuronMajorLayer by_neuron{ffn.gate, ffn.up, {format, nullptr, model->config().d_ff, model->config().d_model}};
     WeightMatrix& down = by_neuron.down;
-    const bool whole = !predicted.empty() && predicted[packed->layers_.size()];
+    const bool whole = arranged == Arranged::whole;
     if (used_as_is(ffn, whole)) {
       down = ffn.down_rows;
     } else {

@@ -14,12 +14,20 @@
 
 namespace torpor {
 
+/// What of a layer is arranged by neuron.
+enum class Arranged : std::uint8_t {
+  rows,     // what is read of active neurons after all were scored: down, and up of a gated layer
+  whole,    // all of a neuron: of layers of which a predictor names the neurons and nothing else is read
+  nothing,  // the layer is computed in full
+};
+
+/// Empty where nothing was wanted.
 struct NeuronMajorLayer {
-  WeightMatrix gate;  // [d_ff, d_model or Spark's predictor]; empty if not gated. The model's own unless predicted
-  WeightMatrix up;    // [d_ff, d_model or what Spark's predictor leaves]. The model's own unless gated or predicted
+  WeightMatrix gate;  // [d_ff, d_model or Spark's predictor]; empty if not gated. The model's own unless whole
+  WeightMatrix up;    // [d_ff, d_model or what Spark's predictor leaves]. The model's own unless gated or whole
   WeightMatrix down;  // [d_ff, d_model]. Of a gated layer row i lies right behind row i of up: one stream of bytes for
                       // two rows, where the machine fetches ahead beyond an end half as often (q8_0: 1.18x).
-                      // Predicted: a neuron's rows of all two or three matrices lie together, in this order
+                      // Whole: a neuron's rows of all two or three matrices lie together, in this order
 };
 
 /// Immutable, shared by sessions; const methods may run at once.
@@ -31,15 +39,14 @@ class NeuronMajorWeights {
   /// f32, f16 and bf16 stay what they are; quantised down projections, whose blocks run along the neurons, are rounded
   /// again to q8_0 with blocks along d_model (relative error of a weight about 0.3 %). f64 becomes f32. A packed
   /// model's down projections are used as they are, unless gated. Takes about the memory of the down projections, and
-  /// of the up projections of gated models; of predicted layers of all of the layer. `predicted`: the layers of which
-  /// some neurons are read in full and of the others nothing; empty: none. Throws IoError (out of memory), BadInput
-  /// where d_model is no multiple of 32 and the weights are quantised.
+  /// of the up projections of gated models. `wanted`: of each layer; empty: rows of all. Throws IoError (out of
+  /// memory), BadInput where d_model is no multiple of 32 and the weights are quantised.
   static std::shared_ptr<const NeuronMajorWeights> pack(const std::shared_ptr<const Model>& model, ThreadPool& pool,
                                                         const Progress& progress = {},
-                                                        const std::vector<bool>& predicted = {});
+                                                        std::span<const Arranged> wanted = {});
 
   /// Bytes of memory that pack() will take.
-  static std::int64_t bytes_needed(const Model& model, const std::vector<bool>& predicted = {});
+  static std::int64_t bytes_needed(const Model& model, std::span<const Arranged> wanted = {});
 
   std::span<const NeuronMajorLayer> layers() const { return layers_; }
   std::int64_t bytes() const { return bytes_; }  // that packing took

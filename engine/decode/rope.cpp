@@ -20,16 +20,19 @@ float scale_llama3(const ModelConfig& config, float frequency) {
 
 }  // namespace
 
-std::vector<float> rope_frequencies(const ModelConfig& config) {
+std::vector<float> rope_frequencies(const ModelConfig& config, bool local) {
   if (config.positions != Positions::rope) return {};
+  const float theta = local ? config.rope_local_theta : config.rope_theta;
+  const RopeScaling scaling = local ? RopeScaling::none : config.rope_scaling;
   std::vector<float> frequencies;
   const auto ladder = [&](int dims) {
     for (int i = 0; i < (dims + 1) / 2; ++i) {
       const float exponent = static_cast<float>(2 * i) / static_cast<float>(dims);
-      float frequency = 1 / std::pow(config.rope_theta, exponent);
-      if (config.rope_scaling == RopeScaling::linear) frequency /= config.rope_factor;
-      if (config.rope_scaling == RopeScaling::llama3) frequency = scale_llama3(config, frequency);
-      if (!config.rope_frequency_divisors.empty()) frequency /= config.rope_frequency_divisors[frequencies.size()];
+      float frequency = 1 / std::pow(theta, exponent);
+      if (scaling == RopeScaling::linear) frequency /= config.rope_factor;
+      if (scaling == RopeScaling::llama3) frequency = scale_llama3(config, frequency);
+      if (!local && !config.rope_frequency_divisors.empty())
+        frequency /= config.rope_frequency_divisors[frequencies.size()];
       frequencies.push_back(frequency);
     }
   };

@@ -13,7 +13,8 @@ namespace torpor {
 /// positions. linear: divided by rope_factor. llama3: long waves divided by rope_factor, short ones kept, between them
 /// a blend. Spark attention turns its predictor values and the others apart: the pairs of the first, then of the
 /// second.
-std::vector<float> rope_frequencies(const ModelConfig& config);
+/// local: of layers with a window, where those have a theta of their own (rope_local_theta), without scaling.
+std::vector<float> rope_frequencies(const ModelConfig& config, bool local = false);
 
 /// Cosines and sines of `positions`: [positions, pairs] each.
 void rope_angles(std::span<const float> frequencies, std::span<const std::int64_t> positions, float* cosines,

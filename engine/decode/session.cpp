@@ -4,11 +4,14 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <numbers>
 #include <numeric>
+#include <optional>
 
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/base/random.h"
+#include "engine/decode/altup.h"
 #include "engine/decode/kv_cache.h"
 #include "engine/decode/rope.h"
 #include "engine/kernels/spark.h"
@@ -64,14 +67,18 @@ struct Session::State {
         products(options.products),
         lengths(static_cast<std::size_t>(options.sequences), 0),
         named(static_cast<std::size_t>(options.sequences), 0),
-        cache({.layers = config.n_layers,
+        cache({.layers = config.cache_layers(),
                .sequences = options.sequences,
                .context = context,
                .kv_heads = config.n_kv_heads,
                .head_dim = config.head_dim,
                .leading = config.spark.attention() ? config.spark.attention_predictor : 0,
                .format = options.cache_format}),
-        frequencies(rope_frequencies(config)) {}
+        value_norm(config.head_norms ? static_cast<std::size_t>(config.head_dim) : 0, 1.0F) {
+    rotation.frequencies = rope_frequencies(config);
+    if (config.rope_local_theta > 0) local_rotation.frequencies = rope_frequencies(config, true);
+    if (config.altup.any()) altup.emplace(*model, pool, products);
+  }
 
   // ── the input of one call, flattened ──
 
@@ -124,11 +131,48 @@ struct Session::State {
     reserve();
     embed();
     const std::span positions(position.data() + first, static_cast<std::size_t>(rows));
-    rope_angles(frequencies, positions, cosines.data(), sines.data());
+    for (Rotation* const angles : {&rotation, &local_rotation})
+      rope_angles(angles->frequencies, positions, angles->cosines.data(), angles->sines.data());
+    if (altup) {
+      const Timer timer(times.streams);
+      altup->begin(std::span(tokens).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)),
+                   x.data());
+    }
     for (int layer = 0; layer < config.n_layers; ++layer) {
       check_interrupt();
-      block(layer);
+      if (altup)
+        altup_block(layer);
+      else
+        block(layer);
     }
+    if (altup) {
+      const Timer timer(times.streams);
+      altup->end(x.data());
+    }
+  }
+
+  /// Gemma 3n's: from one stream, which is x here, to the correction of all.
+  void altup_block(int layer) {
+    const LayerWeights& weights = model->layers()[static_cast<std::size_t>(layer)];
+    const std::int64_t d = config.d_model;
+    {
+      const Timer timer(times.streams);
+      altup->predict(layer, x.data());
+      normalise(weights.attention_norm, x.data(), h.data());
+      altup->laurel(layer, h.data(), laurel.data());
+    }
+    attend(layer, weights.attention, h.data(), update.data());
+    normalise(weights.post_attention_norm, update.data(), update.data());
+    for_rows(d, [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = static_cast<std::size_t>(begin * d); i < static_cast<std::size_t>(end * d); ++i)
+        x[i] = (x[i] + update[i] + laurel[i]) / std::numbers::sqrt2_v<float>;
+    });
+    normalise(weights.ffn_norm, x.data(), h.data());
+    feed_forward(layer, weights.ffn, h.data(), update.data());
+    normalise(weights.post_ffn_norm, update.data(), update.data());
+    add(x.data(), update.data(), rows * d);
+    const Timer timer(times.streams);
+    altup->correct(layer, x.data());
   }
 
   void block(int layer) {
@@ -171,8 +215,11 @@ struct Session::State {
       grow(leading, config.spark.ffn_predictor);
       grow(others, config.d_model - config.spark.ffn_predictor);
     }
-    grow(cosines, static_cast<std::int64_t>(frequencies.size()));
-    grow(sines, static_cast<std::int64_t>(frequencies.size()));
+    if (altup) grow(laurel, config.d_model);
+    for (Rotation* const angles : {&rotation, &local_rotation}) {
+      grow(angles->cosines, std::ssize(angles->frequencies));
+      grow(angles->sines, std::ssize(angles->frequencies));
+    }
   }
 
   /// Calls job(begin, end) for parts of the rows, on several threads where that pays. Rows do not depend on each other.
@@ -220,17 +267,38 @@ struct Session::State {
     {
       const Timer timer(times.projections);
       linear(weights.query, in, rows, weights.query_bias, queries.data(), pool, products);
-      linear(weights.key, in, rows, weights.key_bias, new_keys.data(), pool, products);
-      linear(weights.value, in, rows, weights.value_bias, new_values.data(), pool, products);
+      if (owns_cache(layer)) {
+        linear(weights.key, in, rows, weights.key_bias, new_keys.data(), pool, products);
+        linear(weights.value, in, rows, weights.value_bias, new_values.data(), pool, products);
+      }
     }
+    if (config.head_norms) normalise_heads(layer, weights);
     attend_to_cache(layer);
     const Timer timer(times.projections);
     linear(weights.output, mixed.data(), rows, weights.output_bias, out, pool, products);
   }
 
+  bool owns_cache(int layer) const { return layer < config.cache_layers(); }
+
+  void normalise_heads(int layer, const AttentionWeights& weights) {
+    const Timer timer(times.attention);
+    const auto norm = [&](std::vector<float>& of, int heads, std::span<const float> weight) {
+      const std::int64_t width = std::int64_t{heads} * config.head_dim;
+      for_rows(width, [&](std::int64_t begin, std::int64_t end) {
+        float* const values = of.data() + begin * width;
+        rms_norm(values, (end - begin) * heads, weight, 0, config.norm_eps, values);
+      });
+    };
+    norm(queries, config.n_heads, weights.query_norm.weight);
+    if (!owns_cache(layer)) return;
+    norm(new_keys, config.n_kv_heads, weights.key_norm.weight);
+    norm(new_values, config.n_kv_heads, value_norm);
+  }
+
   void attend_to_cache(int layer) {
     const Timer timer(times.attention);
-    if (!frequencies.empty()) turn();
+    if (!rotation.frequencies.empty()) turn(layer);
+    const int cached = cache_layer(config, layer);
 
     AttentionShape shape{.heads = config.n_heads,
                          .kv_heads = config.n_kv_heads,
@@ -245,12 +313,14 @@ struct Session::State {
       std::int64_t end = begin + 1;
       while (end < rows && sequence[static_cast<std::size_t>(first + end)] == which) ++end;
       const std::int64_t start = position[static_cast<std::size_t>(first + begin)];
-      if (cache.quantised()) check_finite(layer, begin, end, start);
-      for (std::int64_t r = begin; r < end; ++r)
-        cache.put(layer, which, start + r - begin, new_keys.data() + r * config.kv_width(),
-                  new_values.data() + r * config.kv_width());
-      const std::byte* const keys = cache.keys(layer, which);
-      const std::byte* const values = cache.values(layer, which);
+      if (cached == layer) {
+        if (cache.quantised()) check_finite(layer, begin, end, start);
+        for (std::int64_t r = begin; r < end; ++r)
+          cache.put(layer, which, start + r - begin, new_keys.data() + r * config.kv_width(),
+                    new_values.data() + r * config.kv_width());
+      }
+      const std::byte* const keys = cache.keys(cached, which);
+      const std::byte* const values = cache.values(cached, which);
       const auto floats = [](const std::byte* p) { return reinterpret_cast<const float*>(p); };
       const float* const q = queries.data() + begin * config.query_width();
       float* const to = mixed.data() + begin * config.query_width();
@@ -284,17 +354,20 @@ struct Session::State {
     times.attention_rows += counts.rows;
   }
 
-  void turn() {
-    const auto pairs = static_cast<std::int64_t>(frequencies.size());
+  void turn(int layer) {
+    const bool local = config.rope_local_theta > 0 && config.windows[static_cast<std::size_t>(layer)] > 0;
+    const Rotation& angles = local ? local_rotation : rotation;
+    const auto pairs = std::ssize(angles.frequencies);
+    const bool keys = owns_cache(layer);
     const int predictor = config.spark.attention_predictor;  // turned apart from the rest of the head, if any
     const auto turn_part = [&](int from, int first_pair, int count, std::int64_t r) {
       const RopeLayout query_layout{config.n_heads, config.head_dim, count, config.rope_interleaved};
       RopeLayout key_layout = query_layout;
       key_layout.heads = config.n_kv_heads;
-      const float* const cosine = cosines.data() + r * pairs + first_pair;
-      const float* const sine = sines.data() + r * pairs + first_pair;
+      const float* const cosine = angles.cosines.data() + r * pairs + first_pair;
+      const float* const sine = angles.sines.data() + r * pairs + first_pair;
       rotate(query_layout, cosine, sine, queries.data() + r * config.query_width() + from);
-      rotate(key_layout, cosine, sine, new_keys.data() + r * config.kv_width() + from);
+      if (keys) rotate(key_layout, cosine, sine, new_keys.data() + r * config.kv_width() + from);
     };
     for_rows(config.query_width() + config.kv_width(), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) {
@@ -325,7 +398,10 @@ struct Session::State {
     } else {
       linear(weights.up, in, rows, weights.up_bias, neurons.data(), pool, products);
     }
-    if (sparse) sparse->shift_gates(layer, neurons.data(), rows, pool);
+    if (sparse)
+      sparse->shift_gates(layer, neurons.data(), rows, pool);
+    else if (const float sparsity = config.gate_sparsity_of(layer); sparsity > 0)
+      gaussian_shift(neurons.data(), rows, config.d_ff, static_cast<double>(sparsity), pool);
     const std::int64_t d_ff = config.d_ff;
     for_rows(d_ff, [&](std::int64_t begin, std::int64_t end) {
       float* const values = neurons.data() + begin * d_ff;
@@ -461,7 +537,14 @@ struct Session::State {
   std::vector<std::int64_t> lengths;  // [sequences]
   std::vector<std::uint8_t> named;    // [sequences] scratch of accept()
   KvCache cache;
-  std::vector<float> frequencies;  // [pairs]
+  /// Of rotary positions.
+  struct Rotation {
+    std::vector<float> frequencies;     // [pairs]
+    std::vector<float> cosines, sines;  // [rows, pairs]
+  };
+  Rotation rotation, local_rotation;  // local: of layers with a window, where that differs
+  std::vector<float> value_norm;      // [head_dim] ones, of models that norm heads
+  std::optional<AltUp> altup;
   FfnHook hook;
   std::shared_ptr<SparseFfn> sparse;
   PartTimes times;
@@ -473,7 +556,7 @@ struct Session::State {
 
   // The pass: rows [first, first + rows) of the call. Buffers only grow: [rows, width].
   std::int64_t first = 0, rows = 0;
-  std::vector<float> x, h, update, queries, new_keys, new_values, mixed, neurons, ups, leading, others, cosines, sines;
+  std::vector<float> x, h, update, queries, new_keys, new_values, mixed, neurons, ups, leading, others, laurel;
   std::vector<float> logits;
 };
 
@@ -530,7 +613,7 @@ void Session::draw_cache(int sequence, std::int64_t length, std::uint64_t seed) 
   const auto row = static_cast<std::size_t>(state.config.kv_width());
   std::vector<float> drawn(row + 65536);
   for (float& v : drawn) v = static_cast<float>(random.normal());
-  for (int layer = 0; layer < state.config.n_layers; ++layer)
+  for (int layer = 0; layer < state.config.cache_layers(); ++layer)
     for (std::int64_t p = 0; p < length; ++p)
       state.cache.put(layer, sequence, p, drawn.data() + random.below(65536), drawn.data() + random.below(65536));
   state.lengths[static_cast<std::size_t>(sequence)] = length;

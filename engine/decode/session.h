@@ -49,6 +49,7 @@ struct PartTimes {
   double projections = 0;  // query, key, value, output
   double attention = 0;    // the cache: rotation, scores, sums
   double ffn = 0;
+  double streams = 0;                             // Gemma 3n's residual (altup.h)
   double unembedding = 0;                         // final norm and logits
   double all = 0;                                 // the calls of forward(), the above included
   std::int64_t attended = 0, attention_rows = 0;  // keys kept and queries times heads (Spark attention only)

@@ -10,9 +10,10 @@ namespace {
 // skipping does not pay at this density hardly has a density where it does.
 constexpr double kUnknownDensity = 0.1;
 
-double expected_density(const ModelConfig& config, const SparsityPlan* plan, std::size_t layer) {
-  if (plan != nullptr) return plan->layers[layer].density;
+double expected_density(const ModelConfig& config, const SparsityPlan* plan, int layer) {
+  if (plan != nullptr) return plan->layers[static_cast<std::size_t>(layer)].density;
   if (config.spark.ffn()) return static_cast<double>(config.spark.ffn_active) / config.d_ff;
+  if (const float sparsity = config.gate_sparsity_of(layer); sparsity > 0) return 1 - static_cast<double>(sparsity);
   return kUnknownDensity;
 }
 
@@ -27,12 +28,15 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const PlanI
     if (!result.reason.empty()) return result;
   }
   std::vector<SelectionRule> rules;
-  std::vector<bool> predicted;
+  std::vector<Arranged> wanted;
   if (plan != nullptr)
     for (const PlanLayer& layer : plan->plan.layers) {
       rules.push_back(layer.rule);
-      predicted.push_back(std::holds_alternative<Predictor>(layer.rule));
+      wanted.push_back(std::holds_alternative<Predictor>(layer.rule) ? Arranged::whole : Arranged::rows);
     }
+  else
+    for (int l = 0; l < config.n_layers; ++l)
+      wanted.push_back(has_exact_zeros(config, l) ? Arranged::rows : Arranged::nothing);
   const auto predictors = plan != nullptr ? LayerPredictors::load(rules, plan->folder, config) : nullptr;
   if (skip == Skip::never) {  // masked alone
     result.ffn = std::make_shared<SparseFfn>(model, nullptr, rules, predictors);
@@ -41,7 +45,7 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const PlanI
     return result;
   }
   // Before anything is taken: a machine that swaps is slower than one that computes.
-  const std::int64_t needed = NeuronMajorWeights::bytes_needed(*model, predicted), available = available_memory_bytes();
+  const std::int64_t needed = NeuronMajorWeights::bytes_needed(*model, wanted), available = available_memory_bytes();
   if (available > 0 && needed > available) {
     const std::string shortage = fmt::format(
         "arranging the weights by neuron needs {} MB of memory, {} MB are available", needed >> 20, available >> 20);
@@ -51,15 +55,16 @@ Skipping prepare_skipping(const std::shared_ptr<const Model>& model, const PlanI
     result.reason = shortage;
     return result;
   }
-  const auto weights = NeuronMajorWeights::pack(model, pool, progress, predicted);
+  const auto weights = NeuronMajorWeights::pack(model, pool, progress, wanted);
   result.ffn = std::make_shared<SparseFfn>(model, weights, rules, predictors);
   if (skip == Skip::where_it_pays) result.cost = measure_ffn_cost(*model, *weights, pool, predictors.get());
   if (result.cost) result.ffn->set_density_limit(result.cost->break_even());
   for (int l = 0; l < config.n_layers; ++l) {
-    const auto at = static_cast<std::size_t>(l);
-    const double density = expected_density(config, plan != nullptr ? &plan->plan : nullptr, at);
+    const double density = expected_density(config, plan != nullptr ? &plan->plan : nullptr, l);
     std::string reason;
-    if (skip == Skip::where_it_pays && result.cost->sparse(density) > result.cost->dense) {
+    if (wanted[static_cast<std::size_t>(l)] == Arranged::nothing) {
+      reason = fmt::format("{} leaves no neuron at exactly zero there", name_of(config.activation));
+    } else if (skip == Skip::where_it_pays && result.cost->sparse(density) > result.cost->dense) {
       const double limit = result.cost->break_even();
       reason = limit <= 0
                    ? fmt::format("skipping takes longer here, {:.0f} us with no neuron active against {:.0f} us dense",

@@ -13,8 +13,9 @@ namespace torpor {
 namespace {
 
 bool has_exact_zeros(const ModelConfig& config) {
-  return config.activation == Activation::relu || config.activation == Activation::relu2 ||
-         config.activation_threshold > 0 || config.spark.ffn();
+  for (int layer = 0; layer < config.n_layers; ++layer)
+    if (has_exact_zeros(config, layer)) return true;
+  return false;
 }
 
 /// f of projections, of which those below FATReLU's threshold count as 0.
@@ -65,12 +66,16 @@ SparseFfn::SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const N
         if (!predictors_)
           throw BadInput("layer {}: the plan wants the predictor \"{}\", and none was loaded", l, rule->file);
         static_cast<void>(predictors_->layer(static_cast<int>(l)));
+        if (own_sparsity(l) > 0)
+          throw BadInput("layer {}: the plan wants a predictor, and the model's own Gaussian top-k needs all gates", l);
         selectors_.emplace_back(std::nullopt);
         continue;
       }
       if (std::holds_alternative<GaussianTopK>(rules[l])) {
         if (config.spark.ffn())
           throw BadInput("layer {}: the plan wants Gaussian top-k, and a Spark model has its own", l);
+        if (own_sparsity(l) > 0)
+          throw BadInput("layer {}: the plan wants Gaussian top-k, and the model has its own", l);
         selectors_.emplace_back(std::nullopt);
         continue;
       }
@@ -84,9 +89,12 @@ SparseFfn::SparseFfn(std::shared_ptr<const Model> model, std::shared_ptr<const N
   }
   rules_.assign(rules.begin(), rules.end());
   rules_.resize(model_->layers().size());
+  for (std::size_t l = 0; l < rules_.size() && rules.empty(); ++l)
+    if (own_sparsity(l) > 0) rules_[l] = GaussianTopK{own_sparsity(l)};
   counts_.resize(model_->layers().size());
   masked_.resize(counts_.size());
-  skips_.assign(model_->layers().size(), weights_ != nullptr);
+  skips_.resize(model_->layers().size());
+  for (std::size_t l = 0; l < skips_.size(); ++l) skips_[l] = is_arranged(l);
   reserve(1);
   index_.resize(static_cast<std::size_t>(config.d_ff));
 }
@@ -97,7 +105,8 @@ bool SparseFfn::skips(int layer, std::int64_t tokens) const {
 }
 
 void SparseFfn::set_skips(int layer, bool skips) {
-  if (skips && !weights_) throw InvalidArgument("[SparseFfn::set_skips] expected weights by neuron, got none");
+  if (skips && !is_arranged(static_cast<std::size_t>(layer)))
+    throw InvalidArgument("[SparseFfn::set_skips] expected weights by neuron, got none of layer {}", layer);
   skips_[static_cast<std::size_t>(layer)] = skips;
 }
 
@@ -197,14 +206,17 @@ void SparseFfn::keep(std::size_t layer, std::int64_t tokens) {
   }
 }
 
-/// values_ = f(gate . x), or f(up . x) of an ungated layer.
-void SparseFfn::gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
-                            ThreadPool& pool) {
+/// values_ = f(gate . x), or f(up . x) of an ungated layer; what is below the model's own cutoff counts as 0.
+void SparseFfn::gate_values(std::size_t layer, const float* in, std::int64_t tokens, ThreadPool& pool) {
   const ModelConfig& config = model_->config();
+  const FfnWeights& ffn = model_->layers()[layer].ffn;
+  const NeuronMajorLayer& rows = weights_->layers()[layer];
   if (config.gated)
     linear(rows.gate, in, tokens, ffn.gate_bias, values_.data(), pool);
   else
     linear(rows.up, in, tokens, ffn.up_bias, values_.data(), pool);
+  if (const float sparsity = own_sparsity(layer); sparsity > 0)
+    gaussian_shift(values_.data(), tokens, config.d_ff, static_cast<double>(sparsity), pool);
   activate_projections(config, values_.data(), tokens * config.d_ff);
 }
 
@@ -365,6 +377,8 @@ void SparseFfn::forward_many(int layer, const float* in, std::int64_t tokens, fl
     });
   } else {
     linear(first, in, tokens, first_bias, values_.data(), pool, products);
+    if (const float sparsity = own_sparsity(l); sparsity > 0)
+      gaussian_shift(values_.data(), tokens, d_ff, static_cast<double>(sparsity), pool);
     const bool ruled = !selectors_.empty();
     if (ruled && config.gated) linear(ffn.up, in, tokens, ffn.up_bias, packed_.data(), pool, products);
     const TopK* const largest = std::get_if<TopK>(&rules_[l]);
@@ -425,7 +439,7 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
     count.bytes += rows.gate.bytes();
     listed = list_selected(listed, tokens, count);
   } else {
-    gate_values(ffn, rows, in, tokens, pool);
+    gate_values(l, in, tokens, pool);
     count.bytes += (config.gated ? rows.gate : rows.up).bytes();
     if (config.gated && !selectors_.empty()) {
       // The rule is about a = f(gate) * up: all of `up` where most gates are open, else the rows that are.
@@ -461,9 +475,12 @@ void SparseFfn::forward(int layer, const float* in, std::int64_t tokens, float* 
 void SparseFfn::shift_gates(int layer, float* gates, std::int64_t rows, ThreadPool& pool) {
   const auto l = static_cast<std::size_t>(layer);
   const GaussianTopK* const rule = std::get_if<GaussianTopK>(&rules_[l]);
-  if (rule == nullptr) return;
+  const float sparsity = rule != nullptr ? rule->sparsity : own_sparsity(l);
+  if (sparsity <= 0) return;
+  const std::int64_t kept = gaussian_shift(gates, rows, model_->config().d_ff, static_cast<double>(sparsity), pool);
+  if (rule == nullptr) return;  // mask() counts what the plan's rule keeps of them
   masked_[l].tokens += rows;
-  masked_[l].active += gaussian_shift(gates, rows, model_->config().d_ff, static_cast<double>(rule->sparsity), pool);
+  masked_[l].active += kept;
 }
 
 void SparseFfn::mask(int layer, const float* in, float* values, std::int64_t rows, ThreadPool& pool) {

@@ -1,10 +1,11 @@
 // Decoding with feed-forward layers of which only the active neurons are read: the rules of a plan, or what the model's
-// own activation function (ReLU, ReLU², FATReLU) or operator (Spark's statistical top-k) leaves at exactly zero.
+// own activation function (ReLU, ReLU², FATReLU) or operator (Spark's and Gemma 3n's top-k) leaves at exactly zero.
 //
 //   ungated                up dense, then the rows of down of the active neurons
 //   gated, exact zeros     gate dense, then the rows of up and down of the neurons whose gate is not zero
 //   gated, a plan's rule   gate dense, the rows of up where the gate is not zero, then down of what the rule keeps
-//   Gaussian top-k         gate (ungated: up) dense, then the rows of up and down above the cutoff (Gemma 3n)
+//   Gaussian top-k         gate (ungated: up) dense, then the rows of up and down above the cutoff (Gemma 3n's own, or
+//                          a plan's)
 //   predictor              the predictor's two small matrices, then all rows of the neurons that it names
 //   Spark                  predictor dense, then the rows of up and down above the statistical threshold
 //
@@ -73,10 +74,10 @@ class SparseFfn {
   /// this processor's are.
   void set_many_tokens_limit(double share) { many_tokens_limit_ = share; }
 
-  /// Whether forward() is for this layer; all layers, until said otherwise, where there are weights by neuron. A layer
+  /// Whether forward() is for this layer; until said otherwise all layers of which there are weights by neuron. A layer
   /// that is not is computed densely and masked, with the same result up to the order of sums.
   bool skips(int layer) const { return skips_[static_cast<std::size_t>(layer)]; }
-  /// Throws InvalidArgument where there are no weights by neuron.
+  /// Throws InvalidArgument where there are no weights by neuron of this layer.
   void set_skips(int layer, bool skips);
   /// Whether forward() is for so many tokens of this layer together: several only where a layer's gate, up and down are
   /// of some size. Smaller ones stay in the cache, and products of them in full are
@@ -85,8 +86,8 @@ class SparseFfn {
   /// The size from which on several tokens skip together (4 MB).
   void set_together_from(std::int64_t bytes) { together_from_ = bytes; }
 
-  /// Gaussian top-k's part of a dense layer, before the activation function: gates [rows, d_ff] become what is above
-  /// their cutoffs, and what is kept is counted. Nothing for other rules.
+  /// Gaussian top-k's part of a dense layer, a plan's or the model's own, before the activation function: gates
+  /// [rows, d_ff] become what is above their cutoffs, and what is kept is counted. Nothing where there is none.
   void shift_gates(int layer, float* gates, std::int64_t rows, ThreadPool& pool);
 
   /// Applies the layer's rule to rows that were computed densely (prefill) and counts what it keeps. in: the layer's
@@ -122,14 +123,16 @@ class SparseFfn {
   template <class Select>
   std::int64_t shifted_values(std::int64_t tokens, const Select& select);
   std::int64_t spark_values(const NeuronMajorLayer& rows, const float* in, std::int64_t tokens, ThreadPool& pool);
-  void gate_values(const FfnWeights& ffn, const NeuronMajorLayer& rows, const float* in, std::int64_t tokens,
-                   ThreadPool& pool);
+  void gate_values(std::size_t layer, const float* in, std::int64_t tokens, ThreadPool& pool);
   std::int64_t predict(const LayerPredictor& predictor, float threshold, const float* in, std::int64_t tokens,
                        ThreadPool& pool);
   void keep(std::size_t layer, std::int64_t tokens);
   std::int64_t list_union(std::int64_t tokens, SparseLayerCount& count);
   std::int64_t list_selected(std::int64_t listed, std::int64_t tokens, SparseLayerCount& count);
   void multiply_by_packed(std::int64_t tokens, ThreadPool& pool);
+  /// Of the model's own Gaussian top-k; 0: none.
+  float own_sparsity(std::size_t layer) const { return model_->config().gate_sparsity_of(static_cast<int>(layer)); }
+  bool is_arranged(std::size_t layer) const { return weights_ && !weights_->layers()[layer].down.empty(); }
   const Predictor* predictor_of(std::size_t layer) const { return std::get_if<Predictor>(&rules_[layer]); }
   /// Neurons over times and d_ff, the mean over the layers that have any times.
   double mean_share(std::span<const SparseLayerCount> counts, std::int64_t SparseLayerCount::*neurons,

@@ -1,6 +1,7 @@
 #include "engine/models/architecture.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/base/error.h"
 
@@ -44,6 +45,9 @@ bool whole_gate(const ModelConfig& c) {
 }
 bool norm_after(const ModelConfig& c) {
   return c.norm_after;
+}
+bool owns_cache(const ModelConfig& c, int layer) {
+  return cache_layer(c, layer) == layer;
 }
 bool projected(const ModelConfig& c) {
   return c.d_embedding != c.d_model;
@@ -97,13 +101,15 @@ Rules llama_attention() {
        .gguf = "blk.{}.attn_k",
        .out = Dimension::kv,
        .in = Dimension::model,
-       .bias = attention_bias},
+       .bias = attention_bias,
+       .in_layer = owns_cache},
       {.part = Part::value,
        .huggingface = "layers.{}.self_attn.v_proj",
        .gguf = "blk.{}.attn_v",
        .out = Dimension::kv,
        .in = Dimension::model,
-       .bias = attention_bias},
+       .bias = attention_bias,
+       .in_layer = owns_cache},
       {.part = Part::attention_output,
        .huggingface = "layers.{}.self_attn.o_proj",
        .gguf = "blk.{}.attn_output",
@@ -230,6 +236,108 @@ Rules spark_block() {
                       .out = Dimension::model,
                       .in = Dimension::ff},
                  };
+}
+
+/// Gemma 3n's own: norms of heads, streams, LAuReL, and the embeddings of each layer.
+Rules gemma3n_block() {
+  return {
+      {.part = Part::query_norm,
+       .huggingface = "layers.{}.self_attn.q_norm",
+       .gguf = "blk.{}.attn_q_norm",
+       .out = Dimension::head,
+       .in = Dimension::none},
+      {.part = Part::key_norm,
+       .huggingface = "layers.{}.self_attn.k_norm",
+       .gguf = "blk.{}.attn_k_norm",
+       .out = Dimension::head,
+       .in = Dimension::none,
+       .in_layer = owns_cache},
+      {.part = Part::stream_in,
+       .huggingface = "altup_projections.{}",
+       .gguf = "altup_proj",
+       .out = Dimension::model,
+       .in = Dimension::model,
+       .stacked = true,
+       .times = Dimension::other_streams},
+      {.part = Part::stream_out,
+       .huggingface = "altup_unembed_projections.{}",
+       .gguf = "altup_unembd_proj",
+       .out = Dimension::model,
+       .in = Dimension::model,
+       .stacked = true,
+       .times = Dimension::other_streams},
+      {.part = Part::layer_embedding,
+       .huggingface = "embed_tokens_per_layer",
+       .gguf = "per_layer_token_embd",
+       .out = Dimension::layer_vocab,
+       .in = Dimension::layer_inputs},
+      {.part = Part::layer_input_projection,
+       .huggingface = "per_layer_model_projection",
+       .gguf = "per_layer_model_proj",
+       .out = Dimension::layer_inputs,
+       .in = Dimension::model},
+      {.part = Part::layer_input_norm,
+       .huggingface = "per_layer_projection_norm",
+       .gguf = "per_layer_proj_norm",
+       .out = Dimension::layer_input,
+       .in = Dimension::none},
+      {.part = Part::router_norm,
+       .huggingface = "layers.{}.altup.router_norm",
+       .gguf = "blk.{}.altup_router_norm",
+       .out = Dimension::model,
+       .in = Dimension::none},
+      {.part = Part::router,
+       .huggingface = "layers.{}.altup.modality_router",
+       .gguf = "blk.{}.altup_router",
+       .out = Dimension::streams,
+       .in = Dimension::model},
+      {.part = Part::predict_coefs,
+       .huggingface = "layers.{}.altup.prediction_coefs",
+       .gguf = "blk.{}.altup_predict_coef",
+       .out = Dimension::squared_streams,
+       .in = Dimension::streams},
+      {.part = Part::correct_coefs,
+       .huggingface = "layers.{}.altup.correction_coefs",
+       .gguf = "blk.{}.altup_correct_coef",
+       .out = Dimension::streams,
+       .in = Dimension::streams},
+      {.part = Part::correct_scale,
+       .huggingface = "layers.{}.altup.correct_output_scale",
+       .gguf = "blk.{}.altup_correct_scale",
+       .out = Dimension::model,
+       .in = Dimension::none,
+       .bare = true},
+      {.part = Part::laurel_left,
+       .huggingface = "layers.{}.laurel.linear_left",
+       .gguf = "blk.{}.laurel_l",
+       .out = Dimension::laurel,
+       .in = Dimension::model},
+      {.part = Part::laurel_right,
+       .huggingface = "layers.{}.laurel.linear_right",
+       .gguf = "blk.{}.laurel_r",
+       .out = Dimension::model,
+       .in = Dimension::laurel},
+      {.part = Part::laurel_norm,
+       .huggingface = "layers.{}.laurel.post_laurel_norm",
+       .gguf = "blk.{}.laurel_post_norm",
+       .out = Dimension::model,
+       .in = Dimension::none},
+      {.part = Part::input_gate,
+       .huggingface = "layers.{}.per_layer_input_gate",
+       .gguf = "blk.{}.inp_gate",
+       .out = Dimension::layer_input,
+       .in = Dimension::model},
+      {.part = Part::input_projection,
+       .huggingface = "layers.{}.per_layer_projection",
+       .gguf = "blk.{}.proj",
+       .out = Dimension::model,
+       .in = Dimension::layer_input},
+      {.part = Part::input_norm,
+       .huggingface = "layers.{}.post_per_layer_input_norm",
+       .gguf = "blk.{}.post_norm",
+       .out = Dimension::model,
+       .in = Dimension::none},
+  };
 }
 
 Rules gpt2() {
@@ -402,6 +510,13 @@ std::vector<Architecture> make_table() {
       {"nemotron", "nemotron", llama_prefixes, llama + llama_ungated_ffn(), llama_buffers},
       {"gemma2", "gemma2", llama_prefixes, llama_ends() + llama_attention() + gemma2_norms() + llama_gated_ffn(),
        llama_buffers},
+      {"gemma3n_text",
+       "gemma3n",
+       {"model.", "model.language_model.", "language_model.model.", ""},
+       llama_ends() + llama_attention() + gemma2_norms() + llama_gated_ffn() + gemma3n_block(),
+       llama_buffers,
+       {"model.vision_tower.", "model.audio_tower.", "model.embed_vision.", "model.embed_audio.", "vision_tower.",
+        "audio_tower.", "embed_vision.", "embed_audio."}},
       {"spark", "", llama_prefixes, llama_ends() + llama_attention() + spark_block(), {}},
       {"gpt2", "gpt2", {"transformer.", ""}, gpt2(), {"attn.bias", "attn.masked_bias"}},
       {"opt", "", {"model.decoder.", "decoder.", ""}, opt(), {}},
@@ -441,6 +556,24 @@ std::int64_t size_of(Dimension axis, const ModelConfig& c) {
       return c.spark.ffn_predictor;
     case Dimension::ffn_rest:
       return c.d_model - c.spark.ffn_predictor;
+    case Dimension::layers:
+      return c.n_layers;
+    case Dimension::head:
+      return c.head_dim;
+    case Dimension::streams:
+      return c.altup.inputs;
+    case Dimension::other_streams:
+      return c.altup.inputs - 1;
+    case Dimension::squared_streams:
+      return std::int64_t{c.altup.inputs} * c.altup.inputs;
+    case Dimension::laurel:
+      return c.altup.laurel_rank;
+    case Dimension::layer_input:
+      return c.altup.layer_input;
+    case Dimension::layer_inputs:
+      return std::int64_t{c.altup.layer_input} * c.n_layers;
+    case Dimension::layer_vocab:
+      return c.altup.layer_vocab_size;
   }
   return 0;
 }
@@ -461,15 +594,33 @@ const Architecture* architecture_of_gguf(std::string_view name) {
   return nullptr;
 }
 
-bool per_layer(std::string_view pattern) {
+bool numbered(std::string_view pattern) {
   return pattern.find("{}") != std::string_view::npos;
 }
 
-std::string expand(std::string_view pattern, std::string_view prefix, int layer) {
+std::vector<int> numbers_of(const TensorRule& rule, std::string_view pattern, const ModelConfig& config) {
+  if (!numbered(pattern)) return {-1};
+  std::vector<int> numbers(static_cast<std::size_t>(size_of(rule.times, config)));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+std::string_view pattern_of(const TensorRule& rule, bool gguf, bool packed) {
+  return gguf || (packed && rule.huggingface.empty()) ? rule.gguf : rule.huggingface;
+}
+
+TensorNames names_of(const TensorRule& rule, bool gguf, std::string_view prefix, int number) {
+  const bool gguf_name = gguf || rule.huggingface.empty();
+  const std::string stem = expand(gguf_name ? rule.gguf : rule.huggingface,
+                                  gguf_name || rule.rootless ? std::string_view{} : prefix, number);
+  return {rule.bare && !gguf_name ? stem : stem + ".weight", stem + ".bias"};
+}
+
+std::string expand(std::string_view pattern, std::string_view prefix, int number) {
   std::string name(prefix);
   const auto hole = pattern.find("{}");
   if (hole == std::string_view::npos) return name.append(pattern);
-  name.append(pattern.substr(0, hole)).append(std::to_string(layer)).append(pattern.substr(hole + 2));
+  name.append(pattern.substr(0, hole)).append(std::to_string(number)).append(pattern.substr(hole + 2));
   return name;
 }
 

@@ -77,6 +77,14 @@ inline constexpr std::array kDialects{
                  d.default_head_dim = 256;
                  d.norm_weight_offset = 1;
                }),
+    like_llama("gemma3n_text",
+               [](Dialect& d) {
+                 d.activation = "hidden_activation";
+                 d.default_activation = "gelu_pytorch_tanh";
+                 d.tied_by_default = true;
+                 d.default_kv_heads = 2;
+                 d.default_head_dim = 256;
+               }),
     like_llama("spark",  // our own: docs/papers/spark.md
                [](Dialect& d) {
                  d.default_activation = "gelu_pytorch_tanh";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "core/base/error.h"
 #include "engine/models/architecture.h"
@@ -94,6 +95,52 @@ void read_gemma2(const Keys& keys, ModelConfig& config) {
   for (std::size_t i = 0; i < config.windows.size(); i += 2) config.windows[i] = window;
 }
 
+/// Gemma 3n. Of its settings llama.cpp's converter writes these, and of the gates' sparsity the standard deviations
+/// above the mean that its share lies at.
+void read_gemma3n(const GgufFile& file, const Keys& keys, ModelConfig& config) {
+  config.norm_after = true;
+  config.head_norms = true;
+  config.activation = Activation::gelu_tanh;
+  config.gated = true;
+  config.attention_scale = 1;
+  config.logit_soft_cap = static_cast<float>(keys.number("final_logit_softcapping", 30));
+  config.embedding_scale = std::sqrt(static_cast<float>(config.d_model));
+  config.rope_local_theta = static_cast<float>(keys.number("rope.freq_base_swa", 10000));
+  config.shared_cache_layers = static_cast<int>(file.integer(keys.full("attention.shared_kv_layers"), 0, kMaxLayers));
+  const auto by_layer = [&](const char* key, std::size_t found) {
+    if (std::ssize(config.windows) != static_cast<std::ptrdiff_t>(found))
+      throw BadInput("{}: expected a value for each of {} layers at \"{}\", found {}", file.where(), config.n_layers,
+                     keys.full(key), found);
+  };
+  const int window = keys.size("attention.sliding_window", kMaxSize);
+  const auto local = file.booleans(keys.full("attention.sliding_window_pattern"));
+  by_layer("attention.sliding_window_pattern", local.size());
+  for (std::size_t l = 0; l < local.size(); ++l) config.windows[l] = local[l] ? window : 0;
+  const auto deviations = file.numbers(keys.full("activation_sparsity_scale"));
+  by_layer("activation_sparsity_scale", deviations.size());
+  for (const float deviation : deviations) {
+    if (std::isnan(deviation) || deviation > 8)
+      throw BadInput("{}: expected deviations up to 8, or -inf, at \"{}\", found {}", file.where(),
+                     keys.full("activation_sparsity_scale"), deviation);
+    // 0.95, which the file has as 1.6448535, comes back as 0.95 and not as a neighbour.
+    const double share = std::erfc(static_cast<double>(-deviation) / std::numbers::sqrt2) / 2;
+    config.gate_sparsity.push_back(static_cast<float>(std::round(share * 1e6) / 1e6));
+  }
+  AltUpConfig& altup = config.altup;
+  altup.inputs = keys.size("altup.num_inputs", kMaxStreams);
+  altup.active = static_cast<int>(file.integer(keys.full("altup.active_idx"), 0, kMaxStreams));
+  altup.layer_input = keys.size("embedding_length_per_layer_input", kMaxWidth);
+  altup.layer_embedding_scale = std::sqrt(static_cast<float>(altup.layer_input));
+  const auto rows_of = [&](const char* name) {
+    const TensorView* const tensor = file.tensors().find(name);
+    if (tensor == nullptr || tensor->shape.empty())
+      throw BadInput("{}: expected a tensor \"{}\" (Gemma 3n), found none", file.where(), name);
+    return static_cast<int>(std::min(tensor->shape.front(), kMaxSize));
+  };
+  altup.layer_vocab_size = rows_of("per_layer_token_embd.weight");
+  altup.laurel_rank = rows_of("blk.0.laurel_l.weight");
+}
+
 void read_stop_ids(const GgufFile& file, ModelConfig& config) {
   const auto id = [&](const char* key) { return file.integer_or(key, -1, -1, INT64_C(0xFFFFFFFF)); };
   config.bos = id("tokenizer.ggml.bos_token_id");
@@ -114,7 +161,8 @@ ModelConfig read_gguf_config(const GgufFile& file, const std::string& activation
   const Architecture* architecture = architecture_of_gguf(name);
   if (architecture == nullptr)
     throw BadInput(
-        "{}: expected \"general.architecture\" to be one of llama, arcee, nemotron, gemma2, gpt2, found \"{}\". "
+        "{}: expected \"general.architecture\" to be one of llama, arcee, nemotron, gemma2, gemma3n, gpt2, found "
+        "\"{}\". "
         "This architecture is not supported",
         file.where(), name);
   const Keys keys(file, name);
@@ -169,6 +217,7 @@ ModelConfig read_gguf_config(const GgufFile& file, const std::string& activation
   }
   config.rope_interleaved = config.model_type == "llama" || config.model_type == "arcee";
   if (config.model_type == "gemma2") read_gemma2(keys, config);
+  if (config.model_type == "gemma3n_text") read_gemma3n(file, keys, config);
   read_stop_ids(file, config);
   override_activation(activation_override, file.where(), config);
   check_config(config, file.where());

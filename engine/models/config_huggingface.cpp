@@ -17,9 +17,8 @@ const Dialect& dialect_of(const JsonReader& json) {
   for (const auto& dialect : kDialects)
     if (dialect.model_type == type) return dialect;
   throw BadInput(
-      "{}: expected \"model_type\" to be one of llama, mistral, sparsellama, arcee, nemotron, gemma2, gpt2, opt, "
-      "spark, found "
-      "\"{}\". This architecture is not supported",
+      "{}: expected \"model_type\" to be one of llama, mistral, sparsellama, arcee, nemotron, gemma2, gemma3n, gpt2, "
+      "opt, spark, found \"{}\". This architecture is not supported",
       json.where(), type);
 }
 
@@ -32,6 +31,19 @@ void expect_flag(const JsonReader& json, std::string_view key, bool wanted, cons
   if (json.boolean_or(key, wanted) != wanted)
     throw BadInput("{}: expected \"{}\" to be {}, found {}: {} is not supported", json.where(), key, wanted, !wanted,
                    meaning);
+}
+
+void refuse_quantisation(const JsonReader& json) {
+  for (const std::string_view key : {"quantization_config", "compression_config"})
+    if (json.has(key)) {
+      const Json& found = json.at(key);
+      const bool named = found.is_object() && found.contains("quant_method") && found["quant_method"].is_string();
+      throw BadInput(
+          "{}: expected no \"{}\", found one{}: weights quantised this way are not supported. Use the original "
+          "model, or a GGUF file",
+          json.where(), key,
+          named ? fmt::format(" (quant_method \"{}\")", found["quant_method"].get<std::string>()) : "");
+    }
 }
 
 /// A setting that speaks of a norm and that no architecture here has: a model that normalises in another way.
@@ -152,20 +164,13 @@ int window_at(const JsonReader& json, int fallback) {
   return static_cast<int>(json.integer_or("sliding_window", fallback, 1, kMaxSize));
 }
 
-void read_gemma2(const JsonReader& json, ModelConfig& config) {
-  config.norm_after = true;
-  config.attention_soft_cap = cap_at(json, "attn_logit_softcapping", 50);
-  config.logit_soft_cap = cap_at(json, "final_logit_softcapping", 30);
-  const double scalar = json.number_or("query_pre_attn_scalar", 256);
-  if (!(scalar > 0)) throw BadInput("{}: expected \"query_pre_attn_scalar\" > 0, found {}", json.where(), scalar);
-  config.attention_scale = static_cast<float>(1 / std::sqrt(scalar));
-  config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.d_model)));
-  expect_flag(json, "use_bidirectional_attention", false, "attention that looks ahead");
-
-  const int window = window_at(json, 4096);
+/// Which layers have a window: "layer_types", or, where that is absent, the rule that transformers has.
+template <class Rule>
+void read_layer_types(const JsonReader& json, int window, const Rule& has_window, ModelConfig& config) {
   config.windows.assign(static_cast<std::size_t>(config.n_layers), 0);
-  if (!json.has("layer_types")) {  // every other layer, the first one included
-    for (std::size_t i = 0; i < config.windows.size(); i += 2) config.windows[i] = window;
+  if (!json.has("layer_types")) {
+    for (int layer = 0; layer < config.n_layers; ++layer)
+      if (has_window(layer)) config.windows[static_cast<std::size_t>(layer)] = window;
     return;
   }
   const Json& types = json.at("layer_types");
@@ -180,6 +185,116 @@ void read_gemma2(const JsonReader& json, ModelConfig& config) {
                      i, types[i].dump());
     }
   }
+}
+
+void read_gemma2(const JsonReader& json, ModelConfig& config) {
+  config.norm_after = true;
+  config.attention_soft_cap = cap_at(json, "attn_logit_softcapping", 50);
+  config.logit_soft_cap = cap_at(json, "final_logit_softcapping", 30);
+  const double scalar = json.number_or("query_pre_attn_scalar", 256);
+  if (!(scalar > 0)) throw BadInput("{}: expected \"query_pre_attn_scalar\" > 0, found {}", json.where(), scalar);
+  config.attention_scale = static_cast<float>(1 / std::sqrt(scalar));
+  config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.d_model)));
+  expect_flag(json, "use_bidirectional_attention", false, "attention that looks ahead");
+
+  // Unless said, every other layer has a window, the first one included.
+  read_layer_types(
+      json, window_at(json, 4096), [](int layer) { return layer % 2 == 0; }, config);
+}
+
+/// A setting that is a list with a number for each layer, or one number for all. size: whether they are whole numbers.
+template <class Number, class Read>
+std::vector<Number> numbers_by_layer(const JsonReader& json, std::string_view key, int layers, const char* kind,
+                                     const Read& read) {
+  const Json& found = json.at(key);
+  std::vector<Number> numbers;
+  const Json list = found.is_array() ? found : Json(std::vector<Json>(static_cast<std::size_t>(layers), found));
+  if (std::ssize(list) != layers)
+    throw BadInput("{}: expected {} for each of {} layers at \"{}\", found {}", json.where(), kind, layers, key,
+                   list.size());
+  for (const Json& each : list) {
+    const std::optional<Number> number = read(each);
+    if (!number) throw BadInput("{}: expected {} at \"{}\", found {}", json.where(), kind, key, each.dump());
+    numbers.push_back(*number);
+  }
+  return numbers;
+}
+
+/// Gemma 3n's feed-forward width: an own one for each layer in files cut out of a larger model.
+int read_width_by_layer(const JsonReader& json, std::string_view key, int layers) {
+  const auto widths = numbers_by_layer<int>(json, key, layers, "a width", [](const Json& each) -> std::optional<int> {
+    if (!each.is_number_integer() || each.get<std::int64_t>() < 1 || each.get<std::int64_t>() > kMaxSize) return {};
+    return each.get<int>();
+  });
+  if (std::adjacent_find(widths.begin(), widths.end(), std::not_equal_to<>()) != widths.end())
+    throw BadInput(
+        "{}: expected the same width for every layer at \"{}\", found from {} to {}. Models whose layers differ in "
+        "width (MatFormer slices) are not supported",
+        json.where(), key, *std::min_element(widths.begin(), widths.end()),
+        *std::max_element(widths.begin(), widths.end()));
+  return widths.front();
+}
+
+/// Gemma 3n's two rotations: of layers with a window and of the others.
+void read_gemma3n_rope(const JsonReader& json, ModelConfig& config) {
+  config.rope_dims = config.head_dim;
+  config.rope_theta = static_cast<float>(json.number_or("rope_theta", 1e6));
+  config.rope_local_theta = static_cast<float>(json.number_or("rope_local_base_freq", 1e4));
+  const auto only_default = [&](const JsonReader& rope) {
+    const std::string type = rope.has("rope_type") ? rope.string("rope_type") : rope.string_or("type", "default");
+    if (type != "default")
+      throw BadInput(
+          "{}: expected \"rope_type\" to be default in a gemma3n model, found \"{}\": this scaling is not "
+          "supported there",
+          rope.where(), type);
+  };
+  if (json.has("rope_scaling")) only_default(json.object("rope_scaling"));
+  if (!json.has("rope_parameters")) return;
+  const JsonReader both = json.object("rope_parameters");
+  const auto read = [&](std::string_view kind, float& theta) {
+    if (!both.has(kind)) return;
+    const JsonReader rope = both.object(kind);
+    only_default(rope);
+    theta = static_cast<float>(rope.number_or("rope_theta", theta));
+  };
+  read("full_attention", config.rope_theta);
+  read("sliding_attention", config.rope_local_theta);
+}
+
+void read_gemma3n(const JsonReader& json, ModelConfig& config) {
+  read_gemma3n_rope(json, config);
+  config.norm_after = true;
+  config.head_norms = true;
+  config.attention_scale = 1;
+  config.logit_soft_cap = cap_at(json, "final_logit_softcapping", 30);
+  config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.d_model)));
+  expect_flag(json, "attention_bias", false, "a bias of the projections");
+  expect_flag(json, "use_bidirectional_attention", false, "attention that looks ahead");
+  read_layer_types(
+      json, window_at(json, 512), [](int layer) { return (layer + 1) % 5 != 0; }, config);
+  config.shared_cache_layers = static_cast<int>(json.integer_or("num_kv_shared_layers", 15, 0, kMaxLayers));
+
+  if (json.has("activation_sparsity_pattern")) {
+    config.gate_sparsity =
+        numbers_by_layer<float>(json, "activation_sparsity_pattern", config.n_layers, "a sparsity from 0 to below 1",
+                                [](const Json& each) -> std::optional<float> {
+                                  if (!each.is_number() || !(each.get<double>() >= 0) || !(each.get<double>() < 1))
+                                    return {};
+                                  return each.get<float>();
+                                });
+  } else {
+    config.gate_sparsity.assign(static_cast<std::size_t>(config.n_layers), 0);
+    if (config.n_layers > 10) std::fill_n(config.gate_sparsity.begin(), 10, 0.95F);
+  }
+
+  AltUpConfig& altup = config.altup;
+  altup.inputs = static_cast<int>(json.integer_or("altup_num_inputs", 4, 2, kMaxStreams));
+  altup.active = static_cast<int>(json.integer_or("altup_active_idx", 0, 0, altup.inputs - 1));
+  altup.correct_scale = json.boolean_or("altup_correct_scale", true);
+  altup.laurel_rank = static_cast<int>(json.integer_or("laurel_rank", 64, 1, kMaxWidth));
+  altup.layer_input = static_cast<int>(json.integer_or("hidden_size_per_layer_input", 256, 1, kMaxWidth));
+  altup.layer_embedding_scale = std::sqrt(static_cast<float>(altup.layer_input));
+  altup.layer_vocab_size = static_cast<int>(json.integer_or("vocab_size_per_layer_input", 262144, 1, kMaxSize));
 }
 
 /// Gemma 2 without soft caps, its norms after a sub-layer optional, and the two sparse parts, each where its keys are.
@@ -218,6 +333,7 @@ void read_opt(const JsonReader& json, ModelConfig& config) {
 }
 
 void read_llama_family(const JsonReader& json, ModelConfig& config) {
+  if (config.model_type == "gemma3n_text") return read_gemma3n(json, config);
   read_rope(json, config.model_type == "nemotron" ? 0.5 : 1, config);
   if (config.model_type != "mistral") {
     config.attention_bias = config.attention_output_bias = json.boolean_or("attention_bias", false);
@@ -235,18 +351,19 @@ void read_llama_family(const JsonReader& json, ModelConfig& config) {
 
 ModelConfig read_huggingface_config(const Json& root, const std::string& where,
                                     const std::string& activation_override) {
+  if (const JsonReader whole(root, where); whole.string("model_type") == "gemma3n") {
+    // The language model of one that also sees and hears; what the whole says of its ends counts too.
+    const JsonReader text = whole.object("text_config");
+    ModelConfig config = read_huggingface_config(text.json(), text.where(), activation_override);
+    if (config.model_type != "gemma3n_text")
+      throw BadInput("{}: expected a \"model_type\" of gemma3n_text, found {}", text.where(), config.model_type);
+    refuse_quantisation(whole);
+    read_stop_ids(whole, config);
+    return config;
+  }
   const JsonReader json(root, where);
   const Dialect& dialect = dialect_of(json);
-  for (const std::string_view key : {"quantization_config", "compression_config"})
-    if (json.has(key)) {
-      const Json& found = json.at(key);
-      const bool named = found.is_object() && found.contains("quant_method") && found["quant_method"].is_string();
-      throw BadInput(
-          "{}: expected no \"{}\", found one{}: weights quantised this way are not supported. Use the original "
-          "model, or a GGUF file",
-          where, key, named ? fmt::format(" (quant_method \"{}\")", found["quant_method"].get<std::string>()) : "");
-    }
-
+  refuse_quantisation(json);
   refuse_other_norms(json);
 
   ModelConfig config;
@@ -258,9 +375,12 @@ ModelConfig read_huggingface_config(const Json& root, const std::string& where,
   config.vocab_size = size_at(json, "vocab_size");
   config.context_length = size_at(json, dialect.context);
   config.d_embedding = config.d_model;
-  config.d_ff = config.model_type == "gpt2"
-                    ? static_cast<int>(json.integer_or(dialect.d_ff, 4LL * config.d_model, 1, kMaxSize))
-                    : size_at(json, dialect.d_ff);
+  if (config.model_type == "gpt2")
+    config.d_ff = static_cast<int>(json.integer_or(dialect.d_ff, 4LL * config.d_model, 1, kMaxSize));
+  else if (config.model_type == "gemma3n_text")
+    config.d_ff = read_width_by_layer(json, dialect.d_ff, config.n_layers);
+  else
+    config.d_ff = size_at(json, dialect.d_ff);
   config.n_kv_heads = config.n_heads;
   if (!dialect.kv_heads.empty()) {
     if (!root.contains(dialect.kv_heads) && dialect.default_kv_heads > 0) config.n_kv_heads = dialect.default_kv_heads;

@@ -10,11 +10,12 @@
 namespace torpor {
 namespace {
 
-constexpr std::array<std::array<std::string_view, 2>, 8> kClasses{{{"llama", "LlamaForCausalLM"},
+constexpr std::array<std::array<std::string_view, 2>, 9> kClasses{{{"llama", "LlamaForCausalLM"},
                                                                    {"mistral", "MistralForCausalLM"},
                                                                    {"arcee", "ArceeForCausalLM"},
                                                                    {"nemotron", "NemotronForCausalLM"},
                                                                    {"gemma2", "Gemma2ForCausalLM"},
+                                                                   {"gemma3n_text", "Gemma3nForCausalLM"},
                                                                    {"spark", "SparkForCausalLM"},
                                                                    {"gpt2", "GPT2LMHeadModel"},
                                                                    {"opt", "OPTForCausalLM"}}};
@@ -54,12 +55,7 @@ void write_rope(const ModelConfig& c, Json& json) {
                             {"original_max_position_embeddings", c.rope_original_context}};
 }
 
-void write_gemma2(const ModelConfig& c, Json& json) {
-  json["attn_logit_softcapping"] = cap_or_null(c.attention_soft_cap);
-  json["final_logit_softcapping"] = cap_or_null(c.logit_soft_cap);
-  const double scalar = plain(std::round(1e4F / (c.attention_scale * c.attention_scale)) / 1e4F);
-  json["query_pre_attn_scalar"] = scalar;
-  if (scalar == std::floor(scalar)) json["query_pre_attn_scalar"] = static_cast<std::int64_t>(scalar);  // 16, not 16.0
+void write_layer_types(const ModelConfig& c, Json& json) {
   Json types = Json::array();
   int window = 0;
   for (const int w : c.windows) {
@@ -68,6 +64,33 @@ void write_gemma2(const ModelConfig& c, Json& json) {
   }
   if (window > 0) json["sliding_window"] = window;
   json["layer_types"] = types;
+}
+
+void write_gemma2(const ModelConfig& c, Json& json) {
+  json["attn_logit_softcapping"] = cap_or_null(c.attention_soft_cap);
+  json["final_logit_softcapping"] = cap_or_null(c.logit_soft_cap);
+  const double scalar = plain(std::round(1e4F / (c.attention_scale * c.attention_scale)) / 1e4F);
+  json["query_pre_attn_scalar"] = scalar;
+  if (scalar == std::floor(scalar)) json["query_pre_attn_scalar"] = static_cast<std::int64_t>(scalar);  // 16, not 16.0
+  write_layer_types(c, json);
+}
+
+void write_gemma3n(const ModelConfig& c, Json& json) {
+  json["final_logit_softcapping"] = cap_or_null(c.logit_soft_cap);
+  json["rope_parameters"] = {
+      {"full_attention", {{"rope_type", "default"}, {"rope_theta", plain(c.rope_theta)}}},
+      {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", plain(c.rope_local_theta)}}}};
+  json["num_kv_shared_layers"] = c.shared_cache_layers;
+  Json sparsity = Json::array();
+  for (const float share : c.gate_sparsity) sparsity.push_back(plain(share));
+  json["activation_sparsity_pattern"] = sparsity;
+  json["altup_num_inputs"] = c.altup.inputs;
+  json["altup_active_idx"] = c.altup.active;
+  json["altup_correct_scale"] = c.altup.correct_scale;
+  json["laurel_rank"] = c.altup.laurel_rank;
+  json["hidden_size_per_layer_input"] = c.altup.layer_input;
+  json["vocab_size_per_layer_input"] = c.altup.layer_vocab_size;
+  write_layer_types(c, json);
 }
 
 void write_spark(const ModelConfig& c, Json& json) {
@@ -114,7 +137,9 @@ Json write_huggingface_config(const ModelConfig& c, std::string_view weights) {
   if (c.activation_threshold > 0) json["hidden_act_param"] = plain(c.activation_threshold);
   set(d.eps, plain(c.norm_eps));
   json["tie_word_embeddings"] = c.tied_embeddings;
-  if (d.positions == Positions::rope) {
+  if (c.model_type == "gemma3n_text") {
+    write_gemma3n(c, json);
+  } else if (d.positions == Positions::rope) {
     write_rope(c, json);
     if (c.model_type != "mistral") json["attention_bias"] = c.attention_bias;
     if (c.model_type != "mistral" && c.model_type != "gemma2") json["mlp_bias"] = c.ffn_bias;

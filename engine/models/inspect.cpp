@@ -10,14 +10,15 @@
 namespace torpor {
 namespace {
 
-constexpr std::array kPartNames{"embedding", "attention", "ffn", "unembedding", "norms"};
-enum PartIndex : std::size_t { kEmbedding, kAttention, kFfn, kUnembedding, kNorms };
+constexpr std::array kPartNames{"embedding", "attention", "ffn", "streams", "unembedding", "norms"};
+enum PartIndex : std::size_t { kEmbedding, kAttention, kFfn, kStreams, kUnembedding, kNorms };
 
 PartIndex index_of(Part part) {
   switch (part) {
     case Part::token_embedding:
     case Part::position_embedding:
     case Part::embedding_in:
+    case Part::layer_embedding:
       return kEmbedding;
     case Part::query:
     case Part::key:
@@ -29,6 +30,18 @@ PartIndex index_of(Part part) {
     case Part::up:
     case Part::down:
       return kFfn;
+    case Part::stream_in:
+    case Part::stream_out:
+    case Part::layer_input_projection:
+    case Part::router:
+    case Part::predict_coefs:
+    case Part::correct_coefs:
+    case Part::correct_scale:
+    case Part::laurel_left:
+    case Part::laurel_right:
+    case Part::input_gate:
+    case Part::input_projection:
+      return kStreams;
     case Part::embedding_out:
     case Part::unembedding:
       return kUnembedding;
@@ -42,15 +55,11 @@ std::string activation_text(const ModelConfig& config) {
   return std::string(name_of(config.activation));
 }
 
-bool gives_zeros(const ModelConfig& config) {
-  return config.activation == Activation::relu || config.activation == Activation::relu2;
-}
-
 /// What stands between these weights and skipping neurons.
-std::vector<std::string> reasons_of(const ModelConfig& config, const TensorView& down, bool transposed) {
+std::vector<std::string> reasons_of(const ModelConfig& config, int layer, const TensorView& down, bool transposed) {
   std::vector<std::string> reasons;
   const auto& format = traits(down.format);
-  if (!gives_zeros(config))
+  if (!has_exact_zeros(config, layer))
     reasons.push_back(fmt::format("{} gives no exact zeros: skipping needs a threshold and costs some quality",
                                   activation_text(config)));
   if (format.quantised && !transposed)
@@ -80,7 +89,7 @@ class Inspector {
     summary_.config = config;
     summary_.description = describe(config);
     summary_.kv_bytes_per_position =
-        2LL * config.n_layers * config.kv_width() * static_cast<std::int64_t>(sizeof(float));
+        2LL * config.cache_layers() * config.kv_width() * static_cast<std::int64_t>(sizeof(float));
     count_bytes_per_token();
     take_notes();
     return std::move(summary_);
@@ -99,18 +108,19 @@ class Inspector {
     if (part == kFfn) add_ffn(tensor);
     if (tensor.rule->part == Part::unembedding) has_unembedding_ = true;
     if (tensor.rule->part == Part::token_embedding) embedding_ = tensor.weight;
-    if (tensor.rule->part == Part::position_embedding) positions_ = tensor.weight;
+    if (tensor.rule->part == Part::position_embedding || tensor.rule->part == Part::layer_embedding)
+      tables_.push_back(tensor.weight);
   }
 
   void add_ffn(const BoundTensor& tensor) {
-    FfnSummary& layer = summary_.layers[static_cast<std::size_t>(tensor.layer)];
+    FfnSummary& layer = summary_.layers[static_cast<std::size_t>(tensor.number)];
     layer.bytes += static_cast<std::int64_t>(tensor.weight->bytes.size());
     const std::string format(traits(tensor.weight->format).name);
     if (tensor.rule->part == Part::gate) layer.gate_format = format;
     if (tensor.rule->part == Part::up) layer.up_format = format;
     if (tensor.rule->part != Part::down) return;
     layer.down_format = format;
-    layer.reasons = reasons_of(files_.config, *tensor.weight, tensor.transposed);
+    layer.reasons = reasons_of(files_.config, tensor.number, *tensor.weight, tensor.transposed);
   }
 
   void finish_parts() {
@@ -137,7 +147,7 @@ class Inspector {
       layer.neurons = config.d_ff;
       layer.gated = config.gated;
       layer.activation = activation_text(config);
-      layer.exact_zeros = gives_zeros(config);
+      layer.exact_zeros = has_exact_zeros(config, layer.layer);
       layer.bytes_per_neuron = static_cast<double>(layer.bytes) / config.d_ff;
       summary_.ffn_bytes += layer.bytes;
     }
@@ -147,7 +157,7 @@ class Inspector {
   void count_bytes_per_token() {
     summary_.bytes_per_token = summary_.bytes;
     if (has_unembedding_) summary_.bytes_per_token -= all_but_one_row(*embedding_);
-    if (positions_ != nullptr) summary_.bytes_per_token -= all_but_one_row(*positions_);
+    for (const TensorView* table : tables_) summary_.bytes_per_token -= all_but_one_row(*table);
   }
 
   static std::int64_t all_but_one_row(const TensorView& table) {
@@ -181,7 +191,7 @@ class Inspector {
   std::array<std::int64_t, kPartNames.size()> parameters_{};
   std::array<std::map<std::string, std::int64_t>, kPartNames.size()> formats_;
   const TensorView* embedding_ = nullptr;
-  const TensorView* positions_ = nullptr;
+  std::vector<const TensorView*> tables_;  // of which a token reads one row
   bool has_unembedding_ = false;
 };
 

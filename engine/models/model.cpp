@@ -65,6 +65,12 @@ class ModelBuilder {
       config.embedding_scale = *files_.embedding_scale;
     else if (config.embedding_scale != 1 && files_.format == ModelFormat::huggingface)
       config.embedding_scale = embedding_scale_as_stored(config.embedding_scale, model_->token_embedding_.format);
+    AltUpConfig& altup = config.altup;
+    if (files_.layer_embedding_scale)
+      altup.layer_embedding_scale = *files_.layer_embedding_scale;
+    else if (altup.any() && files_.format == ModelFormat::huggingface)
+      altup.layer_embedding_scale =
+          embedding_scale_as_stored(altup.layer_embedding_scale, model_->altup_.layer_embedding.format);
     if (config.tied_embeddings) model_->unembedding_ = model_->token_embedding_;
     if (!config.norm_affine) plain_norms();
     model_->config_ = config;
@@ -120,17 +126,24 @@ class ModelBuilder {
     }
   }
 
+  static bool is_table(const BoundTensor& tensor) {
+    return tensor.rule->part == Part::position_embedding || tensor.rule->part == Part::layer_embedding;
+  }
+
   /// For a copy of the weights, and half of them for what decoding may add (weights by neuron, the cache).
   bool has_room() const {
     const std::int64_t available = available_memory_bytes();
-    if (available == 0 || model_->weight_bytes_ <= available / 3 * 2) return true;
-    if (model_->weight_bytes_ > available)
+    std::int64_t copied = model_->weight_bytes_;
+    for (const BoundTensor& tensor : bound_)
+      if (is_table(tensor)) copied -= static_cast<std::int64_t>(tensor.weight->bytes.size());
+    if (available == 0 || copied <= available / 3 * 2) return true;
+    if (copied > available)
       log_warning(
           "{}: {} MB of weights, {} MB of memory available: what does not fit is read from the disk for every token. "
           "`torpor pack --type q8` or q4 makes them smaller",
-          files_.archive.where(), model_->weight_bytes_ >> 20, available >> 20);
+          files_.archive.where(), copied >> 20, available >> 20);
     log_info("{}: the weights stay where the file is mapped: {} MB of them, {} MB of memory available",
-             files_.archive.where(), model_->weight_bytes_ >> 20, available >> 20);
+             files_.archive.where(), copied >> 20, available >> 20);
     return false;
   }
 
@@ -147,7 +160,10 @@ class ModelBuilder {
 
   void place(const BoundTensor& tensor) {
     const ModelConfig& config = files_.config;
-    LayerWeights* layer = tensor.layer < 0 ? nullptr : &model_->layers_[static_cast<std::size_t>(tensor.layer)];
+    const auto number = static_cast<std::size_t>(std::max(0, tensor.number));
+    LayerWeights* const layer =
+        tensor.number < 0 || tensor.rule->times != Dimension::layers ? nullptr : &model_->layers_[number];
+    AltUpWeights& altup = model_->altup_;
     switch (tensor.rule->part) {
       case Part::token_embedding:
         model_->token_embedding_ = matrix(tensor);
@@ -206,6 +222,60 @@ class ModelBuilder {
       case Part::query_key_value:
         split(tensor, config, layer->attention);
         break;
+      case Part::query_norm:
+        layer->attention.query_norm = norm(tensor);
+        break;
+      case Part::key_norm:
+        layer->attention.key_norm = norm(tensor);
+        break;
+      case Part::stream_in:
+        altup.stream_in.push_back(matrix(tensor));
+        break;
+      case Part::stream_out:
+        altup.stream_out.push_back(matrix(tensor));
+        break;
+      case Part::layer_embedding:
+        altup.layer_embedding = matrix(tensor);
+        break;
+      case Part::layer_input_projection:
+        altup.layer_input_projection = matrix(tensor);
+        break;
+      case Part::layer_input_norm:
+        altup.layer_input_norm = norm(tensor);
+        break;
+      case Part::router_norm:
+        layer->altup.router_norm = norm(tensor);
+        break;
+      case Part::router:
+        layer->altup.router = matrix(tensor);
+        break;
+      case Part::predict_coefs:
+        layer->altup.predict_coefs = matrix(tensor);
+        break;
+      case Part::correct_coefs:
+        layer->altup.correct_coefs = matrix(tensor);
+        break;
+      case Part::correct_scale:
+        layer->altup.correct_scale = to_vector(*tensor.weight);
+        break;
+      case Part::laurel_left:
+        layer->altup.laurel_left = matrix(tensor);
+        break;
+      case Part::laurel_right:
+        layer->altup.laurel_right = matrix(tensor);
+        break;
+      case Part::laurel_norm:
+        layer->altup.laurel_norm = norm(tensor);
+        break;
+      case Part::input_gate:
+        layer->altup.input_gate = matrix(tensor);
+        break;
+      case Part::input_projection:
+        layer->altup.input_projection = matrix(tensor);
+        break;
+      case Part::input_norm:
+        layer->altup.input_norm = norm(tensor);
+        break;
     }
   }
 
@@ -245,11 +315,13 @@ class ModelBuilder {
     WeightMatrix weight{view.format, view.bytes.data(), view.shape[out_axis], view.shape[1 - out_axis]};
     const auto element = static_cast<std::size_t>(traits(view.format).quantised ? 2 : traits(view.format).block_bytes);
     const bool misaligned = reinterpret_cast<std::uintptr_t>(weight.data) % element != 0;
-    // Down projections by neuron are added row by row too, in parts (linear_turned); tables of positions are only read.
-    const bool interleave =
-        (copy_ || files_.own_memory) && !transposed && tensor.rule->part != Part::position_embedding &&
-        !(tensor.rule->part == Part::down && by_neuron()) && interleaving_pays(weight.format, weight.in);
-    if (!transposed && !misaligned && !copy_) {
+    // Of a table a token reads one row: it stays in the file. (The token embedding may be the unembedding too.)
+    const bool table = is_table(tensor);
+    // Down projections by neuron are added row by row too, in parts (linear_turned).
+    const bool interleave = (copy_ || files_.own_memory) && !transposed && !table &&
+                            !(tensor.rule->part == Part::down && by_neuron()) &&
+                            interleaving_pays(weight.format, weight.in);
+    if (!transposed && !misaligned && (!copy_ || table)) {
       if (interleave) interleave_in_place(weight, const_cast<std::byte*>(weight.data), nullptr);
       return weight;  // used where it lies
     }

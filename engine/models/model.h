@@ -15,12 +15,13 @@
 namespace torpor {
 
 struct NormWeights {
-  std::vector<float> weight, bias;  // [d_model]; bias may be empty
+  std::vector<float> weight, bias;  // [d_model] unless said; bias may be empty
 };
 
 struct AttentionWeights {
   WeightMatrix query, key, value, output;                            // [heads*head_dim, d_model] …
   std::vector<float> query_bias, key_bias, value_bias, output_bias;  // may be empty
+  NormWeights query_norm, key_norm;                                  // [head_dim]: of models with head_norms
 };
 
 /// The neuron layer of a block: neuron i is row i of gate and up, and column i of down or row i of down_rows.
@@ -37,10 +38,32 @@ struct FfnWeights {
                     Products products = Products::exact) const;
 };
 
+/// A block's part of Gemma 3n's residual (AltUpConfig); empty in other models.
+struct AltUpLayerWeights {
+  NormWeights router_norm;
+  WeightMatrix router;                     // [inputs, d_model]
+  WeightMatrix predict_coefs;              // [inputs * inputs, inputs]
+  WeightMatrix correct_coefs;              // [inputs, inputs]
+  std::vector<float> correct_scale;        // [d_model]
+  WeightMatrix laurel_left, laurel_right;  // [laurel_rank, d_model], [d_model, laurel_rank]
+  NormWeights laurel_norm;
+  WeightMatrix input_gate, input_projection;  // [layer_input, d_model], [d_model, layer_input]
+  NormWeights input_norm;
+};
+
+/// What all blocks share of it.
+struct AltUpWeights {
+  std::vector<WeightMatrix> stream_in, stream_out;  // [inputs - 1] times [d_model, d_model]: to the other streams, back
+  WeightMatrix layer_embedding;                     // [layer_vocab_size, n_layers * layer_input]
+  WeightMatrix layer_input_projection;              // [n_layers * layer_input, d_model]
+  NormWeights layer_input_norm;                     // [layer_input]
+};
+
 struct LayerWeights {
   NormWeights attention_norm, ffn_norm, post_attention_norm, post_ffn_norm;
   AttentionWeights attention;
   FfnWeights ffn;
+  AltUpLayerWeights altup;
 };
 
 struct LoadOptions {
@@ -68,6 +91,7 @@ class Model {
   const WeightMatrix& unembedding() const { return unembedding_; }                // [vocab, d_model]
   const std::vector<float>& unembedding_bias() const { return unembedding_bias_; }
   const NormWeights& final_norm() const { return final_norm_; }
+  const AltUpWeights& altup() const { return altup_; }
 
   /// Names the weights: architecture, shapes, formats and contents (each tensor's ends and a sample of its middle).
   const std::string& fingerprint() const { return fingerprint_; }
@@ -88,6 +112,7 @@ class Model {
   WeightMatrix token_embedding_, position_embedding_, embedding_in_, embedding_out_, unembedding_;
   std::vector<float> unembedding_bias_;
   NormWeights final_norm_;
+  AltUpWeights altup_;
   std::string fingerprint_;
   std::int64_t parameters_ = 0, weight_bytes_ = 0;
   TensorArchive archive_;                           // owns the mappings

@@ -43,6 +43,19 @@ Activation parse_activation(std::string_view name, const std::string& where, std
       where, field, name);
 }
 
+bool has_exact_zeros(const ModelConfig& config, int layer) {
+  return config.activation == Activation::relu || config.activation == Activation::relu2 ||
+         config.activation_threshold > 0 || config.spark.ffn() || config.gate_sparsity_of(layer) > 0;
+}
+
+int cache_layer(const ModelConfig& config, int layer) {
+  if (layer < config.cache_layers()) return layer;
+  const auto local = [&](int l) { return config.windows[static_cast<std::size_t>(l)] > 0; };
+  int owner = config.cache_layers() - 1;
+  while (owner > 0 && local(owner) != local(layer)) --owner;
+  return owner;
+}
+
 std::string describe(const ModelConfig& config) {
   return fmt::format("{}, {} layers, d_model {}, d_ff {}, {} heads ({} KV), vocab {}, {} {}", config.model_type,
                      config.n_layers, config.d_model, config.d_ff, config.n_heads, config.n_kv_heads, config.vocab_size,
@@ -55,7 +68,7 @@ std::string canonical_text(const ModelConfig& c) {
       "{} layers={} d_model={} d_ff={} heads={} kv={} head_dim={} vocab={} context={} act={} threshold={} gated={} "
       "bias={}{}{} norm={} eps={} offset={} affine={} after={} first={} final={} positions={} position_offset={} "
       "theta={} dims={} scaling={} factor={} low={} high={} original={} divisors={} interleaved={} embedding_scale={} "
-      "tied={} d_embedding={} scale={} by_layer={} cap={} logit_cap={} windows={}{}",
+      "tied={} d_embedding={} scale={} by_layer={} cap={} logit_cap={} windows={}{}{}",
       c.model_type, c.n_layers, c.d_model, c.d_ff, c.n_heads, c.n_kv_heads, c.head_dim, c.vocab_size, c.context_length,
       name_of(c.activation), c.activation_threshold, c.gated, c.ffn_bias, c.attention_bias, c.attention_output_bias,
       static_cast<int>(c.norm), c.norm_eps, c.norm_weight_offset, c.norm_affine, c.norm_after, c.norm_first,
@@ -65,8 +78,51 @@ std::string canonical_text(const ModelConfig& c) {
       c.d_embedding, c.attention_scale, c.attention_scale_by_layer, c.attention_soft_cap, c.logit_soft_cap, c.windows,
       c.spark == SparkConfig{} ? std::string()
                                : fmt::format(" spark={}/{} {}/{}", c.spark.ffn_predictor, c.spark.ffn_active,
-                                             c.spark.attention_predictor, c.spark.attention_active));
+                                             c.spark.attention_predictor, c.spark.attention_active),
+      c.altup.any() ? fmt::format(" altup={}/{} {} laurel={} layer_input={} of {} gate_sparsity={} local_theta={} "
+                                  "head_norms={} shared={}",
+                                  c.altup.inputs, c.altup.active, c.altup.correct_scale, c.altup.laurel_rank,
+                                  c.altup.layer_input, c.altup.layer_vocab_size, c.gate_sparsity, c.rope_local_theta,
+                                  c.head_norms, c.shared_cache_layers)
+                    : std::string());
 }
+
+namespace {
+
+/// Gemma 3n's parts.
+void check_altup(const ModelConfig& c, const std::string& where) {
+  if (!(c.rope_local_theta >= 0) || !std::isfinite(c.rope_local_theta))
+    throw BadInput("{}: expected a rope theta above 0 for layers with a window, found {}", where, c.rope_local_theta);
+  if (!c.gate_sparsity.empty() && std::ssize(c.gate_sparsity) != c.n_layers)
+    throw BadInput("{}: expected the sparsity of the gates of each of {} layers, found {}", where, c.n_layers,
+                   c.gate_sparsity.size());
+  for (const float sparsity : c.gate_sparsity)
+    if (!(sparsity >= 0) || sparsity >= 1)
+      throw BadInput("{}: expected a sparsity of the gates from 0 to below 1, found {}", where, sparsity);
+  if (c.shared_cache_layers < 0 || c.shared_cache_layers >= c.n_layers)
+    throw BadInput("{}: expected 0 to {} layers that share the keys and values of earlier ones, found {}", where,
+                   c.n_layers - 1, c.shared_cache_layers);
+  for (int layer = c.cache_layers(); layer < c.n_layers; ++layer)
+    if ((c.windows[static_cast<std::size_t>(layer)] > 0) !=
+        (c.windows[static_cast<std::size_t>(cache_layer(c, layer))] > 0))
+      throw BadInput(
+          "{}: expected a layer before the last {}, which share keys and values, that attends as layer {} does ({} a "
+          "window), found none",
+          where, c.shared_cache_layers, layer, c.windows[static_cast<std::size_t>(layer)] > 0 ? "with" : "without");
+  const AltUpConfig& a = c.altup;
+  if (!a.any()) return;
+  if (a.inputs < 2 || a.inputs > kMaxStreams || a.active < 0 || a.active >= a.inputs)
+    throw BadInput("{}: expected 2 to {} residual streams and one of them that is active, found {} and number {}",
+                   where, kMaxStreams, a.inputs, a.active);
+  const auto width = [&](int value, int max, const char* what) {
+    if (value < 1 || value > max) throw BadInput("{}: expected {} from 1 to {}, found {}", where, what, max, value);
+  };
+  width(a.laurel_rank, 1 << 20, "a rank of LAuReL");
+  width(a.layer_input, 1 << 20, "a width of the layers' own embeddings");
+  width(a.layer_vocab_size, 1 << 26, "a number of tokens with embeddings for each layer");
+}
+
+}  // namespace
 
 void check_config(const ModelConfig& c, const std::string& where) {
   const auto positive = [&](std::int64_t value, std::int64_t max, const char* what) {
@@ -119,6 +175,7 @@ void check_config(const ModelConfig& c, const std::string& where) {
                    where, c.head_dim, s.attention_predictor);
   if (std::any_of(c.windows.begin(), c.windows.end(), [](int window) { return window < 0; }))
     throw BadInput("{}: expected a sliding window >= 0", where);
+  check_altup(c, where);
 }
 
 }  // namespace torpor

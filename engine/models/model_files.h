@@ -25,8 +25,8 @@ struct ModelFiles {
   std::string config_where;    // the file that sizes come from, for errors
   ModelConfig config;
   TensorArchive archive;
-  std::string fingerprint{};               // of a packed model, which may have its source's; else empty: of the weights
-  std::optional<float> embedding_scale{};  // of a packed model: as its source had it
+  std::string fingerprint{};  // of a packed model, which may have its source's; else empty: of the weights
+  std::optional<float> embedding_scale{}, layer_embedding_scale{};  // of a packed model: as its source had them
   bool own_memory = false;  // the archive lies in memory that may be written to: matrices may be rearranged in place
 };
 
@@ -38,10 +38,11 @@ ModelFiles open_model_files(const std::filesystem::path& path, const std::string
 /// A row of the architecture table and the tensors that the files have for it. The views live in the archive.
 struct BoundTensor {
   const TensorRule* rule = nullptr;
-  int layer = -1;  // -1: not part of a layer
+  int number = -1;  // of its kind (TensorRule::times), usually the layer; -1: there is one
   const TensorView* weight = nullptr;
-  const TensorView* bias = nullptr;  // may be null
-  bool transposed = false;           // stored [in, out]; a packed model's down projection: by neuron
+  const TensorView* bias = nullptr;           // may be null
+  bool transposed = false;                    // stored [in, out]; a packed model's down projection: by neuron
+  std::shared_ptr<const TensorView> piece{};  // `weight`, where it is one of several in a tensor of the archive
 };
 
 /// transformers casts Gemma's embedding scale to the weights' type: 48 stays 48, sqrt(3072) = 55.4256 becomes 55.5 in

@@ -57,7 +57,8 @@ bool holds_exactly(NumberFormat from, NumberFormat to, bool turned) {
 NumberFormat matrix_format(NumberFormat type, Part part, std::int64_t width) {
   if (!traits(type).quantised) return type;
   if (width % traits(type).block_values != 0) return NumberFormat::bf16;
-  const bool embedding = part == Part::token_embedding || part == Part::unembedding || part == Part::position_embedding;
+  const bool embedding = part == Part::token_embedding || part == Part::unembedding ||
+                         part == Part::position_embedding || part == Part::layer_embedding;
   return embedding ? NumberFormat::q8_0 : type;
 }
 
@@ -73,7 +74,7 @@ class Packer {
     for (const BoundTensor& tensor : bound_) plan(tensor);
   }
 
-  PackReport write(const fs::path& folder, const std::string& source_fingerprint, float embedding_scale,
+  PackReport write(const fs::path& folder, const std::string& source_fingerprint, const ModelConfig& loaded,
                    const std::function<void(std::int64_t)>& progress) {
     const auto start = std::chrono::steady_clock::now();
     PackReport report;
@@ -94,9 +95,11 @@ class Packer {
         {"torpor.layout", std::string(kPackedLayout)},
         {"torpor.fingerprint", report.fingerprint},
         {"torpor.source", source_fingerprint},
-        {"torpor.embedding_scale", fmt::format("{}", embedding_scale)},
+        {"torpor.embedding_scale", fmt::format("{}", loaded.embedding_scale)},
         {"torpor.norm_weight_offset", fmt::format("{}", unbound_config_.norm_weight_offset)},
         {"torpor.rope_interleaved", unbound_config_.rope_interleaved ? "true" : "false"}};
+    if (loaded.altup.any())
+      metadata.emplace("torpor.layer_embedding_scale", fmt::format("{}", loaded.altup.layer_embedding_scale));
     std::vector<TensorView> views;
     std::size_t at = 0;
     for (const Plan& plan : plans_) {
@@ -151,27 +154,22 @@ class Packer {
  private:
   void plan(const BoundTensor& bound) {
     const TensorRule& rule = *bound.rule;
-    const std::string_view pattern = rule.huggingface.empty() ? rule.gguf : rule.huggingface;
-    const std::string_view prefix =
-        rule.rootless || rule.huggingface.empty() ? std::string_view{} : architecture_.prefixes.front();
-    const std::string stem = expand(pattern, prefix, bound.layer);
-    const std::string name = stem + ".weight";
+    const auto [name, bias_name] = names_of(rule, false, architecture_.prefixes.front(), bound.number);
     const bool matrix = rule.in != Dimension::none;
     if (matrix)
       plan_matrix(bound, name);
     else
       plan_vector(*bound.weight, name);
     // Of down the bias is the outputs'.
-    if (bound.bias != nullptr)
-      plan_vector(*bound.bias, stem + ".bias", rule.part == Part::down ? nullptr : order_of(bound));
+    if (bound.bias != nullptr) plan_vector(*bound.bias, bias_name, rule.part == Part::down ? nullptr : order_of(bound));
   }
 
   /// The order of a tensor whose rows (or numbers) belong to neurons; null for others.
   const std::vector<std::int32_t>* order_of(const BoundTensor& bound) const {
     const Part part = bound.rule->part;
-    if (order_.empty() || bound.layer < 0 || (part != Part::gate && part != Part::up && part != Part::down))
+    if (order_.empty() || bound.number < 0 || (part != Part::gate && part != Part::up && part != Part::down))
       return nullptr;
-    const auto& order = order_[static_cast<std::size_t>(bound.layer)];
+    const auto& order = order_[static_cast<std::size_t>(bound.number)];
     return order.empty() ? nullptr : &order;
   }
 
@@ -314,7 +312,7 @@ PackReport pack_model(const fs::path& model, const std::string& activation_overr
   check_order(order, loaded->config());
   Packer packer(std::move(files), type, order, pool);
   make_writable_folder(folder);
-  return packer.write(folder, loaded->fingerprint(), loaded->config().embedding_scale, progress);
+  return packer.write(folder, loaded->fingerprint(), loaded->config(), progress);
 }
 
 }  // namespace torpor

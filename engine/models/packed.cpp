@@ -85,6 +85,7 @@ ModelFiles packed_files(const TensorArchive& stored, const ModelConfig& config, 
   files.config.rope_interleaved = truth_in(stored, "torpor.rope_interleaved");
   files.fingerprint = fingerprint_in(stored);
   files.embedding_scale = number_in(stored, "torpor.embedding_scale");
+  if (config.altup.any()) files.layer_embedding_scale = number_in(stored, "torpor.layer_embedding_scale");
   files.archive.set_where(stored.where());
   files.archive.set_metadata(stored.metadata());
   const auto owner = std::make_shared<TensorArchive>(stored);  // keeps the mapping

@@ -5,8 +5,8 @@
 // Names are Hugging Face's. A quantised matrix is a U8 tensor [rows, bytes of a row]; the metadata has "format NAME"
 // for each of them: q8_0 or q4_0, GGUF's blocks. Further metadata: "torpor.layout", the version of all this;
 // "torpor.fingerprint", the model's (its source's where packing lost nothing); "torpor.source", the source's;
-// "torpor.embedding_scale", "torpor.norm_weight_offset" and "torpor.rope_interleaved", which its source's format
-// decides. Tensors named "pad …" fill up to 64 bytes.
+// "torpor.embedding_scale" (Gemma 3n: and "torpor.layer_embedding_scale"), "torpor.norm_weight_offset" and
+// "torpor.rope_interleaved", which its source's format decides. Tensors named "pad …" fill up to 64 bytes.
 #pragma once
 
 #include <filesystem>

@@ -10,11 +10,6 @@
 namespace torpor {
 namespace {
 
-/// A packed model has Hugging Face's names, and GGUF's for what only GGUF has.
-std::string_view pattern_of(const TensorRule& rule, bool gguf, bool packed) {
-  return gguf || (packed && rule.huggingface.empty()) ? rule.gguf : rule.huggingface;
-}
-
 /// Walks the table once; collects what it takes.
 class Binder {
  public:
@@ -33,8 +28,9 @@ class Binder {
     for (const auto& rule : architecture_.tensors) {
       const auto pattern = pattern_of(rule, gguf_, packed_);
       if (pattern.empty()) continue;
-      const int layers = per_layer(pattern) ? config_.n_layers : 1;
-      for (int layer = 0; layer < layers; ++layer) bind_one(rule, pattern, per_layer(pattern) ? layer : -1);
+      // Of stacked tensors each matrix by itself, also where the file has one tensor of them all.
+      for (const int number : numbers_of(rule, rule.stacked ? rule.huggingface : pattern, config_))
+        bind_one(rule, number);
     }
     refuse_superfluous();
     return std::move(bound_);
@@ -74,23 +70,22 @@ class Binder {
         archive_.where(), name_of(config_.activation));
   }
 
-  std::string name_for(const TensorRule& rule, std::string_view pattern, int layer) const {
-    return expand(pattern, gguf_ || rule.rootless || rule.huggingface.empty() ? std::string_view{} : prefix_, layer);
-  }
-
   const TensorView* take(const std::string& name) {
     const TensorView* tensor = archive_.find(name);
     if (tensor != nullptr) taken_.insert(name);
     return tensor;
   }
 
-  void bind_one(const TensorRule& rule, std::string_view pattern, int layer) {
-    const std::string stem = name_for(rule, pattern, layer);
-    const std::string weight_name = stem + ".weight";
+  void bind_one(const TensorRule& rule, int number) {
+    const auto [weight_name, bias_name] = names_of(rule, gguf_, prefix_, number);
+    if (rule.in_layer != nullptr && !rule.in_layer(config_, number)) {
+      take(weight_name);  // there or not: nothing reads it
+      return;
+    }
     const bool wanted = rule.weight == nullptr || rule.weight(config_);
     const bool copy_of_embedding = rule.part == Part::unembedding && !wanted;
     BoundTensor bound{
-        .rule = &rule, .layer = layer, .transposed = packed_ ? rule.part == Part::down : rule.transposed && !gguf_};
+        .rule = &rule, .number = number, .transposed = packed_ ? rule.part == Part::down : rule.transposed && !gguf_};
     if (wanted || (copy_of_embedding && !taken_.contains(weight_name))) bound.weight = take(weight_name);
     // Writers drop one of two tied tensors: usually lm_head, but some drop the embedding.
     if (bound.weight == nullptr && rule.part == Part::token_embedding && config_.tied_embeddings && !gguf_)
@@ -99,13 +94,29 @@ class Binder {
       if (!wanted || rule.optional) return;
       missing(weight_name);
     }
+    if (rule.stacked && gguf_) {
+      bound.piece = piece(*bound.weight, rule, number);
+      bound.weight = bound.piece.get();
+    }
     check(*bound.weight, rule, bound.transposed);
     if (rule.bias != nullptr && rule.bias(config_)) {
-      bound.bias = take(stem + ".bias");
-      if (bound.bias == nullptr) missing(stem + ".bias");
+      bound.bias = take(bias_name);
+      if (bound.bias == nullptr) missing(bias_name);
       check_vector(*bound.bias, size_of(rule.out, config_));
     }
     bound_.push_back(bound);
+  }
+
+  /// The matrix of this number out of [times, out, in].
+  std::shared_ptr<const TensorView> piece(const TensorView& all, const TensorRule& rule, int number) const {
+    const std::vector<std::int64_t> expected{size_of(rule.times, config_), size_of(rule.out, config_),
+                                             size_of(rule.in, config_)};
+    check_shape(all, expected);
+    const std::size_t bytes = all.bytes.size() / static_cast<std::size_t>(expected[0]);
+    return std::make_shared<TensorView>(TensorView{fmt::format("{}[{}]", all.name, number),
+                                                   all.format,
+                                                   {expected[1], expected[2]},
+                                                   all.bytes.subspan(static_cast<std::size_t>(number) * bytes, bytes)});
   }
 
   [[noreturn]] void missing(const std::string& name) const {
@@ -150,6 +161,9 @@ class Binder {
       if (taken_.contains(tensor.name)) continue;
       if (std::any_of(architecture_.harmless.begin(), architecture_.harmless.end(),
                       [&](std::string_view end) { return std::string_view(tensor.name).ends_with(end); }))
+        continue;
+      if (std::any_of(architecture_.elsewhere.begin(), architecture_.elsewhere.end(),
+                      [&](std::string_view start) { return std::string_view(tensor.name).starts_with(start); }))
         continue;
       if (count++ == 0) first = tensor.name;
     }

@@ -410,7 +410,8 @@ class Profiler {
       return w.empty() ? 0.0 : size(w) - static_cast<double>(w.row_bytes());
     };
     // A token reads one row of the embeddings and everything else; tied embeddings are read whole, to make the logits.
-    bytes.dense = static_cast<double>(model_->weight_bytes()) - all_but_one_row(model_->position_embedding());
+    bytes.dense = static_cast<double>(model_->weight_bytes()) - all_but_one_row(model_->altup().layer_embedding);
+    bytes.dense -= all_but_one_row(model_->position_embedding());
     if (model_->unembedding().data != model_->token_embedding().data)
       bytes.dense -= all_but_one_row(model_->token_embedding());
     double known = 0, scanned = 0;

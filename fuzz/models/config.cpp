@@ -1,5 +1,5 @@
 // config.json, with the loader behind it on weights that lie in memory: the model runs, or BadInput says why not.
-// The weights are those of eight tiny models (d_model 8, 2 layers, vocabulary 6), one of each architecture, all zero
+// The weights are those of nine tiny models (d_model 8, 2 layers, vocabulary 6), one of each architecture, all zero
 // but for a pattern; the fuzzer finds configurations that fit them, and must not find one that makes the engine read
 // beyond them.
 #include <cstddef>
@@ -25,6 +25,11 @@ constexpr const char* kTiny[] = {
         "num_attention_heads":2,"num_key_value_heads":1,"max_position_embeddings":9})",
     R"({"model_type":"gemma2","vocab_size":6,"hidden_size":8,"num_hidden_layers":2,"intermediate_size":5,
         "num_attention_heads":2,"num_key_value_heads":1,"max_position_embeddings":9,"head_dim":4,"sliding_window":3})",
+    R"({"model_type":"gemma3n_text","vocab_size":6,"hidden_size":8,"num_hidden_layers":2,"intermediate_size":5,
+        "num_attention_heads":2,"num_key_value_heads":1,"max_position_embeddings":9,"head_dim":4,"sliding_window":3,
+        "layer_types":["sliding_attention","sliding_attention"],"num_kv_shared_layers":1,"altup_num_inputs":3,
+        "laurel_rank":2,"hidden_size_per_layer_input":3,"vocab_size_per_layer_input":5,
+        "activation_sparsity_pattern":[0.6,0.0]})",
     R"({"model_type":"gpt2","vocab_size":6,"n_embd":8,"n_layer":2,"n_inner":5,"n_head":2,"n_positions":9})",
     R"({"model_type":"opt","vocab_size":6,"hidden_size":8,"num_hidden_layers":2,"ffn_dim":5,"num_attention_heads":2,
         "max_position_embeddings":9,"word_embed_proj_dim":4,"do_layer_norm_before":false})",
@@ -50,14 +55,11 @@ TensorArchive make_weights(const ModelConfig& config) {
   for (const auto& rule : architecture.tensors) {
     if (rule.huggingface.empty() || (rule.weight != nullptr && !rule.weight(config))) continue;
     const auto out = size_of(rule.out, config), in = size_of(rule.in, config);
-    const auto prefix = rule.rootless ? std::string_view{} : architecture.prefixes.front();
-    for (int layer = 0; layer < (per_layer(rule.huggingface) ? config.n_layers : 1); ++layer) {
-      const std::string stem = expand(rule.huggingface, prefix, layer);
+    for (const int number : numbers_of(rule, rule.huggingface, config)) {
+      const auto [weight, bias] = names_of(rule, false, architecture.prefixes.front(), number);
       using Shape = std::vector<std::int64_t>;
-      add(stem + ".weight", rule.in == Dimension::none ? Shape{out}
-                            : rule.transposed          ? Shape{in, out}
-                                                       : Shape{out, in});
-      if (rule.bias != nullptr && rule.bias(config)) add(stem + ".bias", {out});
+      add(weight, rule.in == Dimension::none ? Shape{out} : rule.transposed ? Shape{in, out} : Shape{out, in});
+      if (rule.bias != nullptr && rule.bias(config)) add(bias, {out});
     }
   }
   return archive;

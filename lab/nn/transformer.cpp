@@ -24,6 +24,10 @@ const ModelConfig& checked(const ModelConfig& config) {
   if (!config.rope_frequency_divisors.empty())
     throw BadInput("the network's config: expected no rope divisors (rope_freqs of a GGUF file), found {}",
                    config.rope_frequency_divisors.size());
+  if (config.altup.any())
+    throw BadInput(
+        "the network's config: expected one residual stream, found {}: models of type {} are run, not trained",
+        config.altup.inputs, config.model_type);
   return config;
 }
 
@@ -74,11 +78,7 @@ TransformerImpl::TransformerImpl(const ModelConfig& config, const Architecture& 
   settle_vector_functions();
   for (const TensorRule& rule : architecture_.tensors) {
     if (rule.huggingface.empty() || (rule.weight != nullptr && !rule.weight(config_))) continue;
-    if (!per_layer(rule.huggingface)) {
-      add_parameters(rule, -1);
-      continue;
-    }
-    for (int layer = 0; layer < config_.n_layers; ++layer) add_parameters(rule, layer);
+    for (const int layer : numbers_of(rule, rule.huggingface, config_)) add_parameters(rule, layer);
   }
 }
 
@@ -88,8 +88,7 @@ TransformerImpl::TransformerImpl(const ModelConfig& config, std::uint64_t seed)
 }
 
 void TransformerImpl::add_parameters(const TensorRule& rule, int layer) {
-  const std::string stem =
-      expand(rule.huggingface, rule.rootless ? std::string_view{} : architecture_.prefixes.front(), layer);
+  const auto [weight_name, bias_name] = names_of(rule, false, architecture_.prefixes.front(), layer);
   const std::int64_t out = size_of(rule.out, config_);
   const auto add = [&](const std::string& name, const std::vector<std::int64_t>& shape, bool transposed) {
     std::string key = name;
@@ -101,10 +100,10 @@ void TransformerImpl::add_parameters(const TensorRule& rule, int layer) {
   };
   Affine affine;
   if (is_vector(rule))
-    affine.weight = add(stem + ".weight", {out}, false);
+    affine.weight = add(weight_name, {out}, false);
   else
-    affine.weight = add(stem + ".weight", {out, size_of(rule.in, config_)}, rule.transposed);
-  if (rule.bias != nullptr && rule.bias(config_)) affine.bias = add(stem + ".bias", {out}, false);
+    affine.weight = add(weight_name, {out, size_of(rule.in, config_)}, rule.transposed);
+  if (rule.bias != nullptr && rule.bias(config_)) affine.bias = add(bias_name, {out}, false);
   parts_.emplace(std::pair(rule.part, layer), std::move(affine));
 }
 
@@ -146,7 +145,7 @@ std::shared_ptr<TransformerImpl> TransformerImpl::load(const std::filesystem::pa
     to.copy_(transposed ? source.t() : source);
   };
   for (const BoundTensor& tensor : bound) {
-    const auto place = model->parts_.find({tensor.rule->part, tensor.layer});
+    const auto place = model->parts_.find({tensor.rule->part, tensor.number});
     if (place == model->parts_.end()) continue;  // a second copy of a tied embedding, rope divisors
     copy(*tensor.weight, place->second.weight, tensor.transposed);
     if (tensor.bias != nullptr) copy(*tensor.bias, place->second.bias, false);

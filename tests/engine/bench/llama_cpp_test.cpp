@@ -23,12 +23,13 @@ class Exported : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, Exported,
                          ::testing::Values("llama_silu", "llama_tied_bias", "llama_head_dim", "llama_rope_llama3",
                                            "llama_rope_linear", "lab_llama", "lab_arcee", "arcee", "arcee_tied_bias",
-                                           "nemotron", "gemma2"),
+                                           "nemotron", "gemma2", "gemma3n"),
                          [](const auto& model) { return std::string(model.param); });
 
 TEST_P(Exported, HasTheSameLogits) {
   const auto model = testing::load_model(GetParam());
-  ASSERT_EQ(why_not_in_llama_cpp(model->config()), "");
+  // A Gemma 3n of another shape than Google's has a file, and llama.cpp would read something else out of it.
+  ASSERT_EQ(why_not_in_llama_cpp(model->config()).empty(), !model->config().altup.any());
   const TemporaryFolder folder;
   std::int64_t bytes = 0;
   write_gguf(*model, folder.path() / "m.gguf", [&](std::int64_t done) { bytes = done; });
@@ -43,6 +44,13 @@ TEST_P(Exported, HasTheSameLogits) {
   const auto wanted = testing::copy(of_model.forward(ids, Logits::all));
   EXPECT_LT(testing::relative_difference(of_written.forward(ids, Logits::all), wanted), 1e-4);
   EXPECT_EQ(GgufFile::open(folder.path() / "m.gguf").string("tokenizer.ggml.model"), "no_vocab");
+}
+
+TEST(LlamaCpp, HasGemma3nOfGooglesShapesAlone) {
+  ModelConfig config = shape_config("gemma3n-e2b", 0.1);
+  EXPECT_EQ(why_not_in_llama_cpp(config), "");
+  config.gate_sparsity[3] = 0.9F;
+  EXPECT_THAT(why_not_in_llama_cpp(config), HasSubstr("10 sparse layers"));
 }
 
 TEST(WriteGguf, KeepsQuantisedRowsInTheirFormat) {

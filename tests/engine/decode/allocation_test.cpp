@@ -79,7 +79,8 @@ TEST(Allocations, AreCounted) {
 
 class Decode : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, Decode,
-                         ::testing::Values("llama_silu", "arcee", "gpt2", "gemma2", "models/relu2", "models/spark"),
+                         ::testing::Values("llama_silu", "arcee", "gpt2", "gemma2", "gemma3n", "models/relu2",
+                                           "models/spark"),
                          [](const auto& model) {
                            std::string name = model.param;
                            std::replace(name.begin(), name.end(), '/', '_');
@@ -102,7 +103,8 @@ TEST_P(Decode, OfATokenAllocatesNothing) {
     for (const SelectionRule& rule :
          {SelectionRule(OutputThreshold{0.01F}), SelectionRule(ExactZeros{}), SelectionRule(TopK{9}),
           SelectionRule(StatisticalTopK{9}), SelectionRule(GaussianTopK{0.9F})}) {
-      if (model->config().spark.ffn() && std::holds_alternative<GaussianTopK>(rule)) continue;
+      const bool has_its_own = model->config().spark.ffn() || model->config().gate_sparsity_of(0) > 0;
+      if (has_its_own && std::holds_alternative<GaussianTopK>(rule)) continue;
       EXPECT_EQ(allocations_of(model,
                                std::make_shared<SparseFfn>(model, weights,
                                                            std::vector<SelectionRule>(model->layers().size(), rule)),
@@ -135,7 +137,7 @@ TEST(Decode, OfAPredictedTokenAllocatesNothing) {
   const auto predictors = LayerPredictors::load(rules, folder.path(), config);
   for (const int threads : {1, 2}) {
     ThreadPool pool(threads);
-    const auto weights = NeuronMajorWeights::pack(model, pool, {}, std::vector<bool>(rules.size(), true));
+    const auto weights = NeuronMajorWeights::pack(model, pool, {}, std::vector(rules.size(), Arranged::whole));
     const auto ffn = std::make_shared<SparseFfn>(model, weights, rules, predictors);
     EXPECT_EQ(allocations_of(model, ffn, pool), 0) << threads;
     EXPECT_GT(ffn->counts()[0].active, 0);

@@ -39,9 +39,11 @@ inline const char* const kGoldenModels[] = {"lab_arcee",  // written by `torpor 
                                             "opt_350m",
                                             "opt_no_bias",
                                             "gemma2",
-                                            "gemma2_bias"};
-inline const char* const kGoldenGgufs[] = {"llama_silu", "llama_tied_bias", "llama_rope_llama3", "arcee", "nemotron",
-                                           "gpt2",       "gemma2"};
+                                            "gemma2_bias",
+                                            "gemma3n",
+                                            "gemma3n_whole"};
+inline const char* const kGoldenGgufs[] = {
+    "llama_silu", "llama_tied_bias", "llama_rope_llama3", "arcee", "nemotron", "gpt2", "gemma2", "gemma3n"};
 
 /// A golden model, or one that ships where the name begins with "models/".
 inline std::shared_ptr<const Model> load_model(const std::string& name) {

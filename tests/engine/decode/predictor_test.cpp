@@ -227,9 +227,9 @@ TEST_P(Predicted, EveryThreadCountAndBatchGivesTheSameBits) {
   std::vector<float> wanted;
   for (const int threads : {1, 2, 3, 8}) {
     ThreadPool some(threads);
-    const std::vector<bool> predicted(rules.size(), true);
+    const std::vector wanted_rows(rules.size(), Arranged::whole);
     const auto ffn =
-        std::make_shared<SparseFfn>(model, NeuronMajorWeights::pack(model, some, {}, predicted), rules, predictors);
+        std::make_shared<SparseFfn>(model, NeuronMajorWeights::pack(model, some, {}, wanted_rows), rules, predictors);
     ffn->set_together_from(0);
     Session session(model, some, {.sequences = 3});
     session.set_sparse_ffn(ffn);

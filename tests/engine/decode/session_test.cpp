@@ -15,7 +15,7 @@ using testing::golden;
 using testing::relative_difference;
 
 constexpr double kParity = 1e-4;  // against transformers, whose sums run in another order
-constexpr double kSelf = 2e-5;    // against ourselves: other row counts take other kernels, with other orders of sums
+constexpr double kSelf = 4e-5;    // against ourselves: other row counts take other kernels, with other orders of sums
 
 class GoldenModel : public ::testing::TestWithParam<const char*> {
  protected:

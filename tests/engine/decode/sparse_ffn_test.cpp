@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "engine/decode/session.h"
+#include "engine/decode/skipping.h"
 #include "engine/models/neuron_layers.h"
 #include "tests/engine/decode/golden_model.h"
 
@@ -247,6 +248,40 @@ TEST(SparseFfn, RefusesRulesThatDoNotFit) {
   EXPECT_THROW(sparse_ffn_of(model, pool, {ExactZeros{}}), InvalidArgument);  // one rule, more layers
   EXPECT_THROW(sparse_ffn_of(model, pool, same_rule(*model, TopK{100000})), Error);
   EXPECT_THROW(sparse_ffn_of(model, pool, same_rule(*model, Predictor{"x"})), BadInput);
+}
+
+TEST(SparseFfn, SkipsTheLayersOfGemma3nThatHaveSparseGatesAlone) {
+  const auto model = testing::load_model("gemma3n");
+  ThreadPool pool(1);
+  const Skipping skipping = prepare_skipping(model, nullptr, Skip::always, pool);
+  ASSERT_NE(skipping.ffn, nullptr);
+  ASSERT_EQ(skipping.dense.size(), 4U);
+  EXPECT_EQ(skipping.dense.front().layer, 3);
+  EXPECT_THAT(skipping.dense.front().reason, ::testing::HasSubstr("no neuron at exactly zero"));
+  for (int l = 0; l < 7; ++l) EXPECT_EQ(skipping.ffn->skips(l), l < 3) << l;
+  EXPECT_THROW(skipping.ffn->set_skips(4, true), InvalidArgument);
+  const std::vector<Arranged> some{Arranged::rows,    Arranged::rows,    Arranged::rows,   Arranged::nothing,
+                                   Arranged::nothing, Arranged::nothing, Arranged::nothing};
+  EXPECT_EQ(skipping.ffn->weights()->bytes(), NeuronMajorWeights::bytes_needed(*model, some));
+  EXPECT_LT(NeuronMajorWeights::bytes_needed(*model, some), NeuronMajorWeights::bytes_needed(*model));
+  EXPECT_THROW(NeuronMajorWeights::pack(model, pool, {}, std::span(some).first(2)), InvalidArgument);
+
+  const std::vector<TokenId> ids = expected_of("gemma3n").ids;
+  Session session(model, pool);
+  session.set_sparse_ffn(skipping.ffn);
+  for (const TokenId id : ids) session.forward({&id, 1});
+  const auto counts = skipping.ffn->counts();
+  EXPECT_EQ(counts[0].tokens, std::ssize(ids));
+  EXPECT_EQ(counts[3].tokens, 0);
+  const double density = static_cast<double>(counts[1].active) / static_cast<double>(counts[1].tokens * 53);
+  EXPECT_NEAR(density, 0.2, 0.05) << "of gates that are normal";
+}
+
+TEST(SparseFfn, RefusesWhatGemma3nHasOfItsOwn) {
+  const auto model = testing::load_model("gemma3n");
+  ThreadPool pool(1);
+  EXPECT_THAT([&] { sparse_ffn_of(model, pool, same_rule(*model, GaussianTopK{0.9F})); },
+              ::testing::ThrowsMessage<BadInput>(::testing::HasSubstr("layer 0: the plan wants Gaussian top-k")));
 }
 
 TEST(NeuronMajorWeights, HoldsTheColumnsOfDown) {

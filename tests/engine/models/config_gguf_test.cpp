@@ -16,7 +16,8 @@ namespace {
 using testing::GgufWriter;
 using ::testing::HasSubstr;
 
-using Value = std::variant<std::monostate, std::uint32_t, float, std::string, std::vector<std::int32_t>>;
+using Value = std::variant<std::monostate, std::uint32_t, float, std::string, std::vector<std::int32_t>,
+                           std::vector<float>, std::vector<bool>>;
 using Keys = std::map<std::string, Value>;
 
 Keys base_keys(const std::string& architecture) {
@@ -42,6 +43,8 @@ ModelConfig read(const Keys& keys, const std::vector<std::string>& tensors = {"o
     if (const auto* number = std::get_if<float>(&value)) writer.add_f32(key, *number);
     if (const auto* text = std::get_if<std::string>(&value)) writer.add_text(key, *text);
     if (const auto* list = std::get_if<std::vector<std::int32_t>>(&value)) writer.add_i32s(key, *list);
+    if (const auto* list = std::get_if<std::vector<float>>(&value)) writer.add_f32s(key, *list);
+    if (const auto* list = std::get_if<std::vector<bool>>(&value)) writer.add_bools(key, *list);
   }
   for (const auto& name : tensors) writer.add_tensor(name, {1}, {0.F});
   const auto bytes = std::make_shared<std::string>(writer.bytes());
@@ -82,6 +85,33 @@ TEST(GgufConfig, Gemma2Of46LayersScalesByWidth) {  // 27B: query_pre_attn_scalar
   EXPECT_FLOAT_EQ(read(keys).attention_scale, 1 / std::sqrt(8.F));
   keys["gemma2.block_count"] = 46U;
   EXPECT_FLOAT_EQ(read(keys).attention_scale, 1 / std::sqrt(6.F));
+}
+
+Keys gemma3n_keys() {
+  Keys keys = base_keys("gemma3n");
+  keys["gemma3n.attention.sliding_window"] = 512U;
+  keys["gemma3n.attention.sliding_window_pattern"] = std::vector<bool>{true, true, false, true};
+  keys["gemma3n.attention.shared_kv_layers"] = 1U;
+  keys["gemma3n.activation_sparsity_scale"] = std::vector<float>{1.6448535F, -INFINITY, -INFINITY, -INFINITY};
+  keys["gemma3n.altup.num_inputs"] = 4U;
+  keys["gemma3n.altup.active_idx"] = 0U;
+  keys["gemma3n.embedding_length_per_layer_input"] = 16U;
+  return keys;
+}
+const std::vector<std::string> kGemma3nTensors{"per_layer_token_embd.weight", "blk.0.laurel_l.weight"};
+
+TEST(GgufConfig, ReadsGemma3n) {
+  const auto config = read(gemma3n_keys(), kGemma3nTensors);
+  EXPECT_EQ(config.model_type, "gemma3n_text");
+  EXPECT_EQ(config.gate_sparsity, (std::vector<float>{0.95F, 0, 0, 0})) << "the very number, not one beside it";
+  EXPECT_EQ(config.windows, (std::vector<int>{512, 512, 0, 512}));
+  EXPECT_EQ(config.cache_layers(), 3);
+  EXPECT_EQ(cache_layer(config, 3), 1);
+  EXPECT_EQ(config.rope_local_theta, 10000);
+  EXPECT_EQ(config.altup.inputs, 4);
+  EXPECT_EQ(config.altup.layer_embedding_scale, 4);
+  EXPECT_EQ(config.logit_soft_cap, 30);
+  EXPECT_EQ(config.attention_scale, 1);
 }
 
 TEST(GgufConfig, TakesEqualNumbersForEveryLayer) {
@@ -162,6 +192,28 @@ const std::vector<BadKeys>& bad_keys() {
          k["llama.attention.value_length"] = 5U;
        },
        {"rotated", "5"}},
+      {"Gemma3nPatternShort",
+       "gemma3n",
+       [](Keys& k) { k["gemma3n.attention.sliding_window_pattern"] = std::vector<bool>{true}; },
+       {"sliding_window_pattern", "4", "1"}},
+      {"Gemma3nSparsityShort",
+       "gemma3n",
+       [](Keys& k) { k["gemma3n.activation_sparsity_scale"] = std::vector<float>{1}; },
+       {"activation_sparsity_scale", "4", "1"}},
+      {"Gemma3nSparsityNaN",
+       "gemma3n",
+       [](Keys& k) {
+         k["gemma3n.activation_sparsity_scale"] = std::vector<float>{1, NAN, 1, 1};
+       },
+       {"activation_sparsity_scale", "nan"}},
+      {"Gemma3nSparsityInfinite",
+       "gemma3n",
+       [](Keys& k) {
+         k["gemma3n.activation_sparsity_scale"] = std::vector<float>{1, INFINITY, 1, 1};
+       },
+       {"activation_sparsity_scale", "inf"}},
+      {"Gemma3nNoStreams", "gemma3n", [](Keys& k) { k.erase("gemma3n.altup.num_inputs"); }, {"altup.num_inputs"}},
+      {"Gemma3nNoLayerEmbedding", "gemma3n", [](Keys&) {}, {"per_layer_token_embd.weight"}},
       {"NegativeSoftCap", "gemma2", [](Keys& k) { k["gemma2.attn_logit_softcapping"] = -2.F; }, {"soft cap", "-2"}},
       {"InfiniteSoftCap",
        "gemma2",
@@ -177,7 +229,7 @@ INSTANTIATE_TEST_SUITE_P(All, BadGgufConfig, ::testing::Range(std::size_t{0}, ba
 
 TEST_P(BadGgufConfig, IsRefusedNamingFileAndKey) {
   const BadKeys& bad = bad_keys()[GetParam()];
-  Keys keys = base_keys(bad.architecture);
+  Keys keys = bad.architecture == std::string_view("gemma3n") ? gemma3n_keys() : base_keys(bad.architecture);
   bad.change(keys);
   try {
     read(keys);

@@ -95,6 +95,65 @@ TEST(HuggingFaceConfig, ReadsEachPartOfSparkWhereItsKeysAre) {
             canonical_text(spark));
 }
 
+TEST(HuggingFaceConfig, ReadsGemma3n) {
+  const auto plain = read("gemma3n_text", {{"num_hidden_layers", 21}});
+  EXPECT_EQ(plain.windows[3], 512);
+  EXPECT_EQ(plain.windows[4], 0);
+  EXPECT_EQ(plain.windows[20], 512);
+  EXPECT_EQ(plain.cache_layers(), 6);
+  EXPECT_EQ(cache_layer(plain, 5), 5);
+  EXPECT_EQ(cache_layer(plain, 6), 5) << "the last one before the shared with a window";
+  EXPECT_EQ(cache_layer(plain, 9), 4) << "and without";
+  EXPECT_EQ(plain.gate_sparsity_of(9), 0.95F);
+  EXPECT_EQ(plain.gate_sparsity_of(10), 0);
+  EXPECT_TRUE(has_exact_zeros(plain, 9));
+  EXPECT_FALSE(has_exact_zeros(plain, 10));
+  EXPECT_EQ(plain.altup, (AltUpConfig{.inputs = 4,
+                                      .active = 0,
+                                      .correct_scale = true,
+                                      .laurel_rank = 64,
+                                      .layer_input = 256,
+                                      .layer_vocab_size = 262144,
+                                      .layer_embedding_scale = 16}));
+  EXPECT_EQ(plain.rope_theta, 1e6F);
+  EXPECT_EQ(plain.rope_local_theta, 1e4F);
+  EXPECT_EQ(plain.attention_scale, 1);
+  EXPECT_EQ(plain.logit_soft_cap, 30);
+  EXPECT_EQ(plain.head_dim, 256);
+  EXPECT_EQ(plain.norm_weight_offset, 0);
+  EXPECT_TRUE(plain.head_norms);
+
+  const Json none{{"num_kv_shared_layers", 0}};
+  EXPECT_TRUE(read("gemma3n_text", none).gate_sparsity == std::vector<float>(4, 0)) << "10 layers or fewer";
+  const auto changed = [&](const Json& changes) {
+    Json all = none;
+    all.update(changes);
+    return read("gemma3n_text", all);
+  };
+  EXPECT_EQ(changed({{"intermediate_size", {53, 53, 53, 53}}}).d_ff, 53);
+  const auto old = changed({{"rope_theta", 3e5}, {"rope_local_base_freq", 2e3}, {"rope_scaling", nullptr}});
+  const auto now = changed({{"rope_parameters",
+                             {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 3e5}}},
+                              {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 2e3}}}}}});
+  EXPECT_EQ(canonical_text(old), canonical_text(now));
+  EXPECT_EQ(now.rope_local_theta, 2e3F);
+  for (const Json& change : {Json{{"altup_num_inputs", 3}}, Json{{"altup_active_idx", 2}}, Json{{"laurel_rank", 5}},
+                             Json{{"altup_correct_scale", false}}, Json{{"hidden_size_per_layer_input", 9}},
+                             Json{{"vocab_size_per_layer_input", 7}}, Json{{"num_kv_shared_layers", 1}},
+                             Json{{"activation_sparsity_pattern", {0.5, 0, 0, 0}}}, Json{{"sliding_window", 3}}})
+    EXPECT_NE(canonical_text(changed(change)), canonical_text(changed(Json::object()))) << change.dump();
+}
+
+TEST(HuggingFaceConfig, ReadsTheLanguageModelOfGemma3nWithinTheWhole) {
+  Json text = base_config("gemma3n_text");
+  text["num_kv_shared_layers"] = 0;
+  const Json whole{{"model_type", "gemma3n"}, {"text_config", text}, {"eos_token_id", {1, 106}}, {"bos_token_id", 2}};
+  const auto config = read_huggingface_config(whole, "config.json");
+  EXPECT_EQ(canonical_text(config), canonical_text(read_huggingface_config(text, "config.json")));
+  EXPECT_EQ(config.stop_ids, (std::vector<std::int64_t>{1, 106}));
+  EXPECT_EQ(config.bos, 2);
+}
+
 TEST(HuggingFaceConfig, ReadsRopeAsBothVersionsOfTransformersWriteIt) {
   const Json scaling{{"rope_type", "llama3"},
                      {"factor", 8.0},
@@ -173,6 +232,26 @@ const std::vector<BadConfig>& bad_configs() {
        "spark",
        {{"attention_predictor_size", 3}, {"attention_active_keys", 5}},
        {"attention", "even", "3"}},
+      {"WholeWithoutText", "llama", {{"model_type", "gemma3n"}}, {"text_config"}},
+      {"WholeOfAnotherText",
+       "llama",
+       {{"model_type", "gemma3n"}, {"text_config", base_config("llama")}},
+       {"model_type", "gemma3n_text", "llama"}},
+      {"WholeQuantised",
+       "llama",
+       {{"model_type", "gemma3n"},
+        {"text_config",
+         {{"model_type", "gemma3n_text"},
+          {"vocab_size", 61},
+          {"hidden_size", 24},
+          {"num_hidden_layers", 4},
+          {"intermediate_size", 53},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"num_kv_shared_layers", 0},
+          {"max_position_embeddings", 96}}},
+        {"quantization_config", {{"quant_method", "gptq"}}}},
+       {"quantization_config", "GGUF"}},
       {"Quantised", "llama", {{"quantization_config", {{"quant_method", "gptq"}}}}, {"quantization_config", "GGUF"}},
       {"NoHiddenSize", "llama", {{"hidden_size", nullptr}}, {"hidden_size"}},
       {"HiddenSizeZero", "llama", {{"hidden_size", 0}}, {"hidden_size", "0"}},
@@ -197,6 +276,42 @@ const std::vector<BadConfig>& bad_configs() {
       {"GemmaBidirectional", "gemma2", {{"use_bidirectional_attention", true}}, {"use_bidirectional_attention"}},
       {"GemmaScalar", "gemma2", {{"query_pre_attn_scalar", 0}}, {"query_pre_attn_scalar"}},
       {"GemmaCap", "gemma2", {{"final_logit_softcapping", -3}}, {"final_logit_softcapping", "-3"}},
+      {"Gemma3nWidthsDiffer",
+       "gemma3n_text",
+       {{"intermediate_size", {53, 53, 64, 53}}},
+       {"intermediate_size", "53", "64", "not supported"}},
+      {"Gemma3nWidthsShort", "gemma3n_text", {{"intermediate_size", {53}}}, {"intermediate_size", "4", "1"}},
+      {"Gemma3nWidthIsText", "gemma3n_text", {{"intermediate_size", "wide"}}, {"intermediate_size", "wide"}},
+      {"Gemma3nSharesMoreThanThereAre", "gemma3n_text", {{"num_kv_shared_layers", 4}}, {"share", "3", "4"}},
+      {"Gemma3nSharesWhatIsNotThere",
+       "gemma3n_text",
+       {{"num_kv_shared_layers", 1},
+        {"layer_types", {"sliding_attention", "sliding_attention", "sliding_attention", "full_attention"}}},
+       {"layer 3", "without"}},
+      {"Gemma3nSparsityOne",
+       "gemma3n_text",
+       {{"num_kv_shared_layers", 0}, {"activation_sparsity_pattern", {0.5, 1.0, 0, 0}}},
+       {"activation_sparsity_pattern", "1.0"}},
+      {"Gemma3nSparsityShort",
+       "gemma3n_text",
+       {{"num_kv_shared_layers", 0}, {"activation_sparsity_pattern", {0.5}}},
+       {"activation_sparsity_pattern", "4", "1"}},
+      {"Gemma3nOneStream",
+       "gemma3n_text",
+       {{"num_kv_shared_layers", 0}, {"altup_num_inputs", 1}},
+       {"altup_num_inputs"}},
+      {"Gemma3nActiveStream",
+       "gemma3n_text",
+       {{"num_kv_shared_layers", 0}, {"altup_active_idx", 4}},
+       {"altup_active_idx", "4"}},
+      {"Gemma3nRopeType",
+       "gemma3n_text",
+       {{"rope_parameters", {{"full_attention", {{"rope_type", "yarn"}}}}}},
+       {"rope_type", "yarn"}},
+      {"Gemma3nLayerInput",
+       "gemma3n_text",
+       {{"num_kv_shared_layers", 0}, {"hidden_size_per_layer_input", 0}},
+       {"hidden_size_per_layer_input", "0"}},
       {"Gpt2CrossAttention", "gpt2", {{"add_cross_attention", true}}, {"add_cross_attention"}},
       {"Gpt2Activation", "gpt2", {{"activation_function", "tanh"}}, {"activation_function", "tanh"}},
       {"Gpt2WidthHuge", "gpt2", {{"n_embd", 2000000000}}, {"n_embd"}},

@@ -29,6 +29,18 @@ class GgufWriter {
     number(keys_, static_cast<std::uint64_t>(values.size()));
     for (const auto value : values) number(keys_, value);
   }
+  void add_f32s(const std::string& key, const std::vector<float>& values) {
+    begin(key, 9);
+    number(keys_, std::uint32_t{6});
+    number(keys_, static_cast<std::uint64_t>(values.size()));
+    for (const auto value : values) number(keys_, value);
+  }
+  void add_bools(const std::string& key, const std::vector<bool>& values) {
+    begin(key, 9);
+    number(keys_, std::uint32_t{7});
+    number(keys_, static_cast<std::uint64_t>(values.size()));
+    for (const bool value : values) number(keys_, static_cast<std::uint8_t>(value ? 1 : 0));
+  }
   /// shape: outermost first, as everywhere here.
   void add_tensor(const std::string& name, std::vector<std::uint64_t> shape, const std::vector<float>& values) {
     text(infos_, name);

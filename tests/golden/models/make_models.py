@@ -1,19 +1,21 @@
 """Makes the small random-weight models that the engine's parity tests run, with transformers as the oracle.
 
     pip install torch transformers safetensors gguf
-    python tests/golden/models/make_models.py            # rewrites every folder beside this file
+    python tests/golden/models/make_models.py [NAME …]   # rewrites every folder beside this file, or these
 
 Each folder is a Hugging Face model folder (config.json, model.safetensors) plus expected.safetensors: `ids` [64] int32 and
 `logits` [64, vocab] f32 from transformers (eager attention, f32). Weights are drawn large, so that logits, soft caps and
 windows matter. Where the file is bf16 or f16, the logits are those of the rounded weights computed in f32.
 `*.gguf` are written with the PyPI gguf package from the same weights, following llama.cpp's conversion: query and key rows
-permuted for llama and arcee, Conv1D transposed for gpt2, 1 added to norm weights for nemotron and gemma2.
+permuted for llama and arcee, Conv1D transposed for gpt2, 1 added to norm weights for nemotron and gemma2, the projections
+of Gemma 3n's streams stacked.
 """
 
 import json
 import math
 import pathlib
 import shutil
+import sys
 import zlib
 
 import gguf
@@ -33,8 +35,17 @@ OPT = dict(vocab_size=61, hidden_size=24, ffn_dim=53, num_hidden_layers=2, num_a
 LLAMA3 = dict(rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=28, rope_theta=30.0)  # one wave kept, one blended, one stretched
 
+GEMMA3N = BASE | dict(num_hidden_layers=7, head_dim=6, num_key_value_heads=1, hidden_size_per_layer_input=5,
+                      intermediate_size=53, vocab_size_per_layer_input=61, laurel_rank=3, sliding_window=9,
+                      num_kv_shared_layers=3, altup_num_inputs=4, final_logit_softcapping=8.0, rms_norm_eps=1e-2,
+                      activation_sparsity_pattern=[0.95, 0.8, 0.95, 0.0, 0.0, 0.0, 0.0],
+                      layer_types=["sliding_attention", "full_attention", "full_attention", "sliding_attention",
+                                   "sliding_attention", "full_attention", "sliding_attention"],
+                      rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=500.0),
+                                           sliding_attention=dict(rope_type="default", rope_theta=20.0)))
+
 # name: (model_type, settings, options). Options: dtype of the file, old (transformers 4's config), gguf, strip (prefix
-# removed from the names), shards, fatrelu (threshold: ProSparse), ungated (SparseLLM's relu2-*: no up_proj).
+# removed from the names), shards, whole (nested as Gemma3nForConditionalGeneration is), fatrelu (threshold: ProSparse), ungated (SparseLLM's relu2-*: no up_proj).
 MODELS = {
     "llama_silu": ("llama", BASE | dict(rms_norm_eps=1e-2), dict(old=True, gguf=True)),
     "llama_tied_bias": ("llama", BASE | dict(tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
@@ -74,6 +85,14 @@ MODELS = {
                                           attn_logit_softcapping=None, layer_types=["full_attention",
                                                                                     "sliding_attention"]),
                     dict(dtype="bf16")),
+    # Layers 0 and 3 share nothing, 4 to 6 read the keys and values of 3 (window) and 2 (none); sparse gates in 0 to 2.
+    "gemma3n": ("gemma3n_text", GEMMA3N, dict(gguf=True)),
+    # A language model inside one that also sees and hears, in bf16; another active stream, tokens without an own embedding.
+    "gemma3n_whole": ("gemma3n_text", GEMMA3N | dict(altup_active_idx=1, altup_num_inputs=3, altup_correct_scale=False,
+                                                     vocab_size_per_layer_input=50, num_kv_shared_layers=0,
+                                                     activation_sparsity_pattern=[0.95] + [0.0] * 6,
+                                                     final_logit_softcapping=4.0, sliding_window=5),
+                      dict(dtype="bf16", whole=True)),
 }
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -86,8 +105,10 @@ def randomise(model, generator):
             tensor.data = centre + 0.3 * noise
         elif name.endswith("bias"):
             tensor.data = 0.5 * noise
+        elif name.endswith("correct_output_scale"):
+            tensor.data = 1 + 0.3 * noise
         elif "embed" in name or ".wte" in name or ".wpe" in name:
-            scale = math.sqrt(model.config.hidden_size) if model.config.model_type == "gemma2" else 1.0
+            scale = math.sqrt(model.config.hidden_size) if model.config.model_type.startswith("gemma") else 1.0
             tensor.data = noise / scale
         else:
             tensor.data = 1.7 * noise / math.sqrt(min(tensor.shape) if min(tensor.shape) > 8 else max(tensor.shape))
@@ -135,6 +156,9 @@ def permute(weight, heads):
 
 GGUF_NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "model.embed_tokens_per_layer": "per_layer_token_embd", "model.per_layer_model_projection": "per_layer_model_proj",
+    "model.per_layer_projection_norm": "per_layer_proj_norm", "model.altup_projections": "altup_proj",
+    "model.altup_unembed_projections": "altup_unembd_proj",
     "transformer.wte": "token_embd", "transformer.wpe": "position_embd", "transformer.ln_f": "output_norm",
 }
 GGUF_BLOCK = {
@@ -144,6 +168,11 @@ GGUF_BLOCK = {
     "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
     "ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
     "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "altup.router_norm": "altup_router_norm",
+    "altup.modality_router": "altup_router", "altup.prediction_coefs": "altup_predict_coef",
+    "altup.correction_coefs": "altup_correct_coef", "altup.correct_output_scale": "altup_correct_scale",
+    "laurel.linear_left": "laurel_l", "laurel.linear_right": "laurel_r", "laurel.post_laurel_norm": "laurel_post_norm",
+    "per_layer_input_gate": "inp_gate", "per_layer_projection": "proj", "post_per_layer_input_norm": "post_norm",
 }
 
 
@@ -155,23 +184,35 @@ def write_gguf(path, kind, config, state):
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(width)
-    writer.add_feed_forward_length(config.n_inner if kind == "gpt2" else config.intermediate_size)
+    writer.add_feed_forward_length(config.n_inner if kind == "gpt2" else config.intermediate_size)  # Gemma 3n: a list
     writer.add_head_count(heads)
     if kind != "gpt2":
         writer.add_head_count_kv(kv_heads)
         writer.add_vocab_size(config.vocab_size)
-        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+        rope = config.rope_parameters["full_attention"] if kind == "gemma3n" else config.rope_parameters
+        writer.add_rope_freq_base(rope["rope_theta"])
     if kind in ("llama", "arcee"):
         writer.add_rope_dimension_count(head_dim)
     if kind == "nemotron":
         writer.add_rope_dimension_count(int(head_dim * config.rope_parameters["partial_rotary_factor"]))
-    if kind in ("gemma2", "nemotron"):
+    if kind in ("gemma2", "gemma3n", "nemotron"):
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
     if kind in ("gpt2", "nemotron"):
         writer.add_layer_norm_eps(config.layer_norm_epsilon if kind == "gpt2" else config.norm_eps)
     else:
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    if kind == "gemma3n":
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+        writer.add_altup_active_idx(config.altup_active_idx)
+        writer.add_altup_num_inputs(config.altup_num_inputs)
+        writer.add_embedding_length_per_layer_input(config.hidden_size_per_layer_input)
+        writer.add_shared_kv_layers(config.num_kv_shared_layers)
+        normal = torch.distributions.normal.Normal(0, 1)
+        writer.add_activation_sparsity_scale(normal.icdf(torch.tensor(config.activation_sparsity_pattern)).tolist())
+        writer.add_sliding_window(config.sliding_window)
+        writer.add_sliding_window_pattern([t == "sliding_attention" for t in config.layer_types])
+        writer.add_float32("gemma3n.rope.freq_base_swa", config.rope_parameters["sliding_attention"]["rope_theta"])
     if kind == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
@@ -193,18 +234,22 @@ def write_gguf(path, kind, config, state):
                 smooth = (old / wavelen - low) / (high - low)
                 factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
         writer.add_tensor("rope_freqs.weight", np.array(factors, np.float32))
+    state = dict(state)
+    for group in ("altup_projections", "altup_unembed_projections") if kind == "gemma3n" else []:
+        parts = [state.pop(f"model.{group}.{i}.weight") for i in range(config.altup_num_inputs - 1)]
+        state[f"model.{group}.weight"] = torch.stack(parts)
     for name, tensor in state.items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         array = tensor.float().numpy()
-        stem, _, end = name.rpartition(".")
+        stem, _, end = (name if not name.endswith("_scale") else name + ".weight").rpartition(".")
         if stem in GGUF_NAMES:
             target = GGUF_NAMES[stem]
         else:
             parts = stem.split(".")
             layer, rest = parts[2], ".".join(parts[3:])
             target = f"blk.{layer}.{GGUF_BLOCK[rest]}"
-            if kind == "gemma2" and rest == "post_attention_layernorm":
+            if kind.startswith("gemma") and rest == "post_attention_layernorm":
                 target = f"blk.{layer}.post_attention_norm"
             if kind in ("llama", "arcee") and rest == "self_attn.q_proj":
                 array = permute(array, heads)
@@ -249,19 +294,27 @@ def make(name, kind, settings, options):
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype).float()
     ids = torch.randint(0, config.vocab_size, (1, POSITIONS), generator=generator)
-    if kind == "gemma2" and dtype == torch.bfloat16:  # the embedding scale is rounded to the weights' format
-        model.model.embed_tokens.embed_scale = model.model.embed_tokens.embed_scale.to(dtype).float()
+    if kind.startswith("gemma") and dtype == torch.bfloat16:  # the embedding scale is rounded to the weights' format
+        for embedding in filter(None, (model.model.embed_tokens, getattr(model.model, "embed_tokens_per_layer", None))):
+            embedding.embed_scale = embedding.embed_scale.to(dtype).float()
     with torch.no_grad():
         logits = model(ids, use_cache=False).logits[0].float()
     assert torch.isfinite(logits).all()
     state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
     if options.get("gguf"):
-        write_gguf(HERE / name / "model.gguf", kind, config, state)
+        write_gguf(HERE / name / "model.gguf", kind.removesuffix("_text"), config, state)
     if config.tie_word_embeddings:
         state.pop("lm_head.weight")
     prefix = options.get("strip", "")
     state = {k.removeprefix(prefix): v.to(dtype) for k, v in state.items()
              if not ("ungated" in options and ".up_proj." in k)}
+    for layer in range(config.num_hidden_layers - getattr(config, "num_kv_shared_layers", 0), config.num_hidden_layers):
+        for part, shape in dict(k_proj=(6, 24), v_proj=(6, 24), k_norm=(6,)).items():  # in Google's files, read by nothing
+            state[f"model.layers.{layer}.self_attn.{part}.weight"] = torch.full(shape, 9.0, dtype=dtype)
+    if options.get("whole"):
+        state = {k.replace("model.", "model.language_model.", 1): v for k, v in state.items()}
+        state["model.vision_tower.patch_embed.weight"] = torch.zeros(2, 3, dtype=dtype)
+        state["model.embed_audio.embedding.weight"] = torch.zeros(2, 3, dtype=dtype)
     save_weights(folder, state, options.get("shards", 1))
     written = json.loads(config.to_json_string(use_diff=False))
     keep = set(settings) | {"model_type", "tie_word_embeddings", "rope_parameters"}
@@ -273,6 +326,9 @@ def make(name, kind, settings, options):
         written["hidden_act"] = "relu"  # as in SparseLLM's files: the loader must be told relu2
     if options.get("old"):
         written = old_style(written)
+    if options.get("whole"):
+        ends = {key: written.pop(key) for key in ("bos_token_id", "eos_token_id")}
+        written = {"model_type": "gemma3n", "text_config": written, "tie_word_embeddings": True} | ends
     (folder / "config.json").write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
     save_file({"ids": ids[0].to(torch.int32), "logits": logits}, folder / "expected.safetensors")
     top = logits.softmax(-1).max(-1).values.mean().item()
@@ -282,7 +338,8 @@ def make(name, kind, settings, options):
 def main():
     torch.manual_seed(0)
     for name, (kind, settings, options) in MODELS.items():
-        make(name, kind, settings, options)
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            make(name, kind, settings, options)
 
 
 if __name__ == "__main__":
