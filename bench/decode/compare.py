@@ -20,6 +20,9 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from in_turn import in_turn, llama_bench, machine, output, spread, three  # noqa: E402
+
 SHAPES = {"ReLU², 24 x 2304": ["--architecture", "nemotron", "--d", "2304", "--ff", "9216", "--layers", "24", "--heads", "18", "--kv-heads", "18"],
           "SwiGLU, 22 x 2048": ["--d", "2048", "--ff", "5632", "--layers", "22", "--heads", "32", "--kv-heads", "4"]}
 # Models that skip, whose weights torpor bench writes for llama.cpp, or those of a dense model in their place.
@@ -31,34 +34,10 @@ SKIPPING = {"gemma2-2b-spark": ["## A Spark model against a dense one of the sam
                             "layers have 5 % of their neurons active, which llama.cpp computes in full."]}
 
 
-def output(arguments):
-    done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stderr}")
-    return done.stdout
-
-
 def ours(program, model, tokens, threads):
-    json_text = output([program, "bench", model, "--dense", "--context", 1, "--tokens", tokens, "--threads", threads, "--rounds", 1, "--json"])
-    side = json.loads(json_text)["dense"]
-    return side["tokens_per_second"]["median"], side
-
-
-def llama(program, model, tokens, threads):
-    lines = output([program, "-m", model, "-p", 0, "-n", tokens, "-t", threads, "-r", 1, "-o", "jsonl"])
-    return json.loads(lines.strip().splitlines()[-1])["avg_ts"], None
-
-
-def spread(values):
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
-def machine():
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
-    best = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
-    return {"processor": name, "instructions": best}
+    """A side of `torpor bench` that computes all neurons."""
+    command = [program, "bench", model, "--dense", "--context", 1, "--tokens", tokens, "--threads", threads, "--rounds", 1, "--json"]
+    return json.loads(output(command))["dense"]
 
 
 def main():
@@ -81,14 +60,9 @@ def main():
                 model = pathlib.Path(folder) / "model.gguf"
                 subprocess.run([sys.executable, HERE.parent / "make_model.py", model, number_format, *options], check=True)
                 for threads in (1, 2):
-                    mine, theirs, sides = [], [], []
-                    for r in range(a.rounds):
-                        turns = [(mine, ours, a.torpor), (theirs, llama, a.llama_bench)]
-                        for rates, side, program in turns if r % 2 == 0 else reversed(turns):
-                            rate, detail = side(program, model, a.tokens, threads)
-                            rates.append(rate)
-                            if detail:
-                                sides.append(detail)
+                    sides, theirs = in_turn(a.rounds, lambda: ours(a.torpor, model, a.tokens, threads),
+                                            lambda: llama_bench(a.llama_bench, model, threads, tokens=a.tokens))
+                    mine = [side["tokens_per_second"]["median"] for side in sides]
                     bandwidth = statistics.median(s["read_bandwidth_gb_per_s"]["median"] for s in sides)
                     gigabytes = sides[0]["bytes_per_token"] * 1e-9
                     rows.append({"model": shape, "format": number_format, "threads": threads, "torpor": spread(mine),
@@ -122,18 +96,14 @@ def main():
              "| model (layers x width) | format | threads | Torpor | llama.cpp | ratio: min, median, max | share of read bandwidth: Torpor, llama.cpp |",
              "|---|---|---|---|---|---|---|"]
     for row in rows:
-        def three(key, digits):
-            return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
-        lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three('torpor', 2)} | {three('llama.cpp', 2)} | "
-                     f"{three('ratio', 2)} | {row['torpor_share_of_bandwidth']:.0%}, {row['llama.cpp_share_of_bandwidth']:.0%} |")
-    def three_of(spread):
-        return " ".join(f"{spread[part]:.2f}" for part in ("min", "median", "max"))
+        lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three(row['torpor'])} | {three(row['llama.cpp'])} | "
+                     f"{three(row['ratio'])} | {row['torpor_share_of_bandwidth']:.0%}, {row['llama.cpp_share_of_bandwidth']:.0%} |")
     for shape, head in SKIPPING.items():
         lines += ["", *head, "Ratios of the same rounds, sampling left out on both sides.", "",
                   "| weights | threads | Torpor skipping | llama.cpp | ratio: min, median, max | Torpor computing all, against llama.cpp | "
                   "skipping against computing all |", "|---|---|---|---|---|---|---|"]
-        lines += [f"| {row['format']} | {row['threads']} | {three_of(row['torpor'])} | {three_of(row['tokens_per_second'])} | "
-                  f"{three_of(row['sparse_ratio'])} | {three_of(row['dense_ratio'])} | {three_of(row['own'])} |"
+        lines += [f"| {row['format']} | {row['threads']} | {three(row['torpor'])} | {three(row['tokens_per_second'])} | "
+                  f"{three(row['sparse_ratio'])} | {three(row['dense_ratio'])} | {three(row['own'])} |"
                   for row in skipping if row["shape"] == shape]
     (a.out / "decode-llama-cpp.md").write_text("\n".join(lines) + "\n")
 

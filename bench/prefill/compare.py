@@ -12,41 +12,19 @@ two runs of one round; above 1 this engine is faster.
 import argparse
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from in_turn import in_turn, llama_bench, machine, output, spread, three  # noqa: E402
+
 SHAPES = {"12 x 768": [], "4 x 2048": ["--d", "2048", "--ff", "5632", "--layers", "4", "--heads", "32", "--kv-heads", "4"]}
 
 
-def output(arguments):
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stderr}")
-    return done.stdout
-
-
 def ours(program, model, tokens, threads, exact=False):
-    return float(output([program, model, "--tokens", str(tokens), "--threads", str(threads), "--rounds", "1", "--exact", str(int(exact))]))
-
-
-def llama(program, model, tokens, threads):
-    lines = output([program, "-m", model, "-p", str(tokens), "-n", "0", "-t", str(threads), "-r", "1", "-o", "jsonl"])
-    return float(json.loads(lines.strip().splitlines()[-1])["avg_ts"])
-
-
-def spread(values):
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
-def machine():
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
-    best = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    return {"processor": name, "instructions": best}
+    return float(output([program, model, "--tokens", tokens, "--threads", threads, "--rounds", 1, "--exact", int(exact)]))
 
 
 def main():
@@ -65,11 +43,8 @@ def main():
                 model = pathlib.Path(name) / "model.gguf"
                 subprocess.run([sys.executable, HERE.parent / "make_model.py", model, number_format, *options], check=True)
                 for threads in (1, 2):
-                    mine, theirs = [], []
-                    for r in range(a.rounds):
-                        sides = [(mine, ours, a.bench_prefill), (theirs, llama, a.llama_bench)]
-                        for rates, side, program in sides if r % 2 == 0 else reversed(sides):
-                            rates.append(side(program, model, a.tokens, threads))
+                    mine, theirs = in_turn(a.rounds, lambda: ours(a.bench_prefill, model, a.tokens, threads),
+                                           lambda: llama_bench(a.llama_bench, model, threads, prompt=a.tokens))
                     ratios = [m / t for m, t in zip(mine, theirs)]
                     rows.append({"model": shape, "format": number_format, "threads": threads, "torpor": spread(mine),
                                  "llama.cpp": spread(theirs), "ratio": spread(ratios)})
@@ -79,11 +54,8 @@ def main():
     # Spark against a dense model of the same size, both of this engine: four layers of Gemma-2-2B's sizes.
     sparks = []
     for products, tokens in [(p, t) for p in ("f32", "bf16") for t in (512, 4096)]:
-        spark, dense = [], []
-        for r in range(max(3, a.rounds // 3)):
-            sides = [(spark, "shape:gemma2-2b-spark:bf16:4"), (dense, "shape:gemma2-2b:bf16:4")]
-            for rates, model in sides if r % 2 == 0 else reversed(sides):
-                rates.append(ours(a.bench_prefill, model, tokens, 2, products == "f32"))
+        spark, dense = in_turn(max(3, a.rounds // 3), *[lambda shape=shape: ours(a.bench_prefill, f"shape:{shape}:bf16:4", tokens, 2, products == "f32")
+                                                        for shape in ("gemma2-2b-spark", "gemma2-2b")])
         sparks.append({"products": products, "tokens": tokens, "spark": spread(spark), "dense": spread(dense), "ratio": spread([s / d for s, d in zip(spark, dense)])})
         print(f"Spark, {products} products, {tokens} tokens: {sparks[-1]['ratio']['median']:.2f}x", flush=True)
 
@@ -97,10 +69,8 @@ def main():
              f"machine by `bench/build_llama_cpp`. Processor: {m['processor']}; {', '.join(m['instructions'])}.", "",
              "| model (layers x width) | format | threads | Torpor | llama.cpp | ratio: min, median, max |", "|---|---|---|---|---|---|"]
     for row in rows:
-        def three(key, digits):
-            return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
-        lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three('torpor', 0)} | {three('llama.cpp', 0)} | "
-                     f"{three('ratio', 2)} |")
+        lines.append(f"| {row['model']} | {row['format']} | {row['threads']} | {three(row['torpor'], 0)} | {three(row['llama.cpp'], 0)} | "
+                     f"{three(row['ratio'])} |")
     bf16 = "avx512_bf16" in m["instructions"]
     lines += ["", "Both programs multiply bf16 weights with x rounded to bf16 where the processor can" +
               (", as here." if bf16 else ", which this one cannot: here they are f32.") +
@@ -111,9 +81,7 @@ def main():
               "products from 12 % active on, with AMX from 6.5 %. Its attention weighs the kept keys alone in both.", "",
               "| products | tokens | Spark | dense | ratio: min, median, max |", "|---|---|---|---|---|"]
     for row in sparks:
-        def of(key, digits):
-            return " ".join(f"{row[key][part]:.{digits}f}" for part in ("min", "median", "max"))
-        lines.append(f"| {row['products']} | {row['tokens']} | {of('spark', 0)} | {of('dense', 0)} | {of('ratio', 2)} |")
+        lines.append(f"| {row['products']} | {row['tokens']} | {three(row['spark'], 0)} | {three(row['dense'], 0)} | {three(row['ratio'])} |")
     (a.out / "prefill.md").write_text("\n".join(lines) + "\n")
 
 

@@ -230,6 +230,25 @@ TEST_P(Shipped, WritesTheSameThousandTokensSkippingAndDense) {
   }
 }
 
+TEST_P(Shipped, ReadsAPromptAsWithAllNeurons) {
+  const auto model = testing::load_model(GetParam());
+  ThreadPool pool(2);
+  std::vector<TokenId> prompt(static_cast<std::size_t>(SparseFfn::kMostTokens) + 9);
+  for (std::size_t i = 0; i < prompt.size(); ++i)
+    prompt[i] = static_cast<TokenId>((i * 37 + 11) % static_cast<std::size_t>(model->config().vocab_size));
+  Session dense(model, pool), sparse(model, pool);
+  const auto wanted = copy(dense.forward(prompt, Logits::all));
+  const auto ffn = sparse_ffn_of(model, pool);
+  ffn->set_together_from(0);
+  sparse.set_sparse_ffn(ffn);
+  for (const double limit : {1.0, 0.0}) {  // each token's neurons, or all
+    ffn->set_many_tokens_limit(limit);
+    sparse.clear(0);
+    EXPECT_LT(relative_difference(sparse.forward(prompt, Logits::all), wanted), kSelf) << limit;
+  }
+  EXPECT_GT(ffn->masked()[0].tokens, 0);
+}
+
 TEST(SparseFfn, StopsAtNumbersThatAreNotFiniteAndNamesTheLayer) {
   const auto model = testing::load_model("arcee");
   ThreadPool pool(1);
