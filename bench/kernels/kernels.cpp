@@ -1,5 +1,6 @@
 // What the dense kernels reach beside what the machine gives, both measured in turn in one run.
-//   bench_kernels [decode|prefill|change|attention|sparse]... [--threads N] [--rounds N] [--megabytes N] [--width N]
+//   bench_kernels [decode|prefill|change|rounded|attention|sparse]... [--threads N] [--rounds N] [--megabytes N]
+//   [--width N]
 // decode:    GB/s of one-row linear layers beside plain reading. The weights are above four times the last-level cache.
 // prefill:   GFLOP/s of 512-row linear layers beside oneDNN's sgemm on f32 and beside multiply-adds in registers.
 // change:    the row count from which oneDNN is faster than dot products (many_rows.cpp).
@@ -118,31 +119,80 @@ void prefill(const Options& options, ThreadPool& pool) {
   }
 }
 
+/// Random weights as a loaded model has them: on large pages, in the order that this processor multiplies fastest.
+struct LargeWeights {
+  LargeWeights(NumberFormat format, std::int64_t out, std::int64_t in) {
+    const auto bytes = random_weights(format, out, in, 1);
+    memory = allocate_large(bytes.size(), "weights");
+    std::memcpy(memory.get(), bytes.data(), bytes.size());
+    matrix = {format, memory.get(), out, in};
+    order_in_place(matrix, memory.get());
+  }
+  std::shared_ptr<std::byte> memory;
+  WeightMatrix matrix;
+};
+
 void change(const Options& options, ThreadPool& pool) {
-  fmt::print("change: time of dot products over time of oneDNN by rows (above 1: oneDNN is faster), {} threads\n",
-             pool.threads());
-  const std::int64_t row_counts[] = {2, 3, 4, 5, 6, 8, 10, 12, 16, 24};
+  const std::int64_t row_counts[] = {4, 8, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192};
+  const std::int64_t in = options.width, out = 5632;
+  for (const Products products : {Products::exact, Products::rounded}) {
+    fmt::print(
+        "change: time of dot products over time of oneDNN by rows (above 1: oneDNN is faster), {} products, {} "
+        "threads\n",
+        products == Products::exact ? "exact" : "rounded", pool.threads());
+    fmt::print("  {:5}", "");
+    for (const std::int64_t rows : row_counts) fmt::print(" {:5}", rows);
+    fmt::print("\n");
+    for (const NumberFormat format : {NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16, NumberFormat::q8_0,
+                                      NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k}) {
+      if (products == Products::rounded && !are_rounded(format, products)) continue;
+      const LargeWeights weights(format, out, in);
+      const WeightMatrix& w = weights.matrix;
+      fmt::print("  {:5}", traits(format).name);
+      for (const std::int64_t rows : row_counts) {
+        const auto x = normal_values(rows * in, 2);
+        std::vector<float> y(static_cast<std::size_t>(rows * out));
+        std::vector<double> ratios;
+        for (int r = 0; r < options.rounds + 1; ++r) {
+          const double few = time_of([&] { simd::linear_few_rows(w, x.data(), rows, nullptr, y.data(), pool); });
+          const double many = time_of([&] { linear_many_rows(w, x.data(), rows, nullptr, y.data(), pool, products); });
+          if (r > 0) ratios.push_back(few / many);
+        }
+        fmt::print(" {:5.2f}", spread(ratios).middle);
+      }
+      fmt::print("\n");
+    }
+  }
+}
+
+void rounded(const Options& options, ThreadPool& pool) {
+  fmt::print(
+      "rounded: giga multiply-adds a second of products rounded to bf16, by rows; behind it as exact ones; {} "
+      "threads\n",
+      pool.threads());
+  const std::int64_t row_counts[] = {1, 2, 3, 4, 8, 16, 24, 32, 64, 128, 512};
   fmt::print("  {:5}", "");
-  for (const std::int64_t rows : row_counts) fmt::print(" {:6}", rows);
+  for (const std::int64_t rows : row_counts) fmt::print(" {:>9}", rows);
   fmt::print("\n");
-  const std::int64_t in = 2048, out = 5632;
-  for (const NumberFormat format : {NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16, NumberFormat::q8_0,
-                                    NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k}) {
-    auto bytes = random_weights(format, out, in, 1);
-    WeightMatrix w{format, bytes.data(), out, in};
-    order_in_place(w, bytes.data());
+  const std::int64_t in = options.width, out = 4 * options.width;
+  for (const NumberFormat format :
+       {NumberFormat::bf16, NumberFormat::q8_0, NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k}) {
+    const LargeWeights weights(format, out, in);
+    const WeightMatrix& w = weights.matrix;
     fmt::print("  {:5}", traits(format).name);
     for (const std::int64_t rows : row_counts) {
       const auto x = normal_values(rows * in, 2);
       std::vector<float> y(static_cast<std::size_t>(rows * out));
-      std::vector<double> ratios;
+      const auto rate = [&](Products products) {
+        return static_cast<double>(rows * out) * static_cast<double>(in) * 1e-9 /
+               time_of([&] { linear(w, x.data(), rows, {}, y.data(), pool, products); });
+      };
+      std::vector<double> rounded, exact;
       for (int r = 0; r < options.rounds + 1; ++r) {
-        const double few = time_of([&] { simd::linear_few_rows(w, x.data(), rows, nullptr, y.data(), pool); });
-        const double many =
-            time_of([&] { linear_many_rows(w, x.data(), rows, nullptr, y.data(), pool, Products::exact); });
-        if (r > 0) ratios.push_back(few / many);
+        rounded.push_back(rate(Products::rounded));
+        exact.push_back(rate(Products::exact));
       }
-      fmt::print(" {:6.2f}", spread(ratios).middle);
+      fmt::print(" {:4.0f} {:4.0f}", spread(rounded).middle, spread(exact).middle);
     }
     fmt::print("\n");
   }
@@ -212,7 +262,7 @@ int run(int argc, char** argv) {
     else
       parts.emplace_back(argument);
   }
-  if (parts.empty()) parts = {"decode", "prefill", "change", "attention", "sparse"};
+  if (parts.empty()) parts = {"decode", "prefill", "change", "rounded", "attention", "sparse"};
   std::vector<int> counts = {1, available_processors()};
   if (options.threads > 0) counts = {options.threads};
   counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
@@ -226,12 +276,14 @@ int run(int argc, char** argv) {
         prefill(options, pool);
       } else if (part == "change") {
         change(options, pool);
+      } else if (part == "rounded") {
+        rounded(options, pool);
       } else if (part == "attention") {
         attend(options, pool);
       } else if (part == "sparse") {
         sparse(options.rounds, options.megabytes, pool);
       } else {
-        fmt::print(stderr, "expected decode, prefill, change, attention or sparse, got {}\n", part);
+        fmt::print(stderr, "expected decode, prefill, change, rounded, attention or sparse, got {}\n", part);
         return 2;
       }
     }

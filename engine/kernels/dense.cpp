@@ -79,7 +79,7 @@ void linear(const WeightMatrix& w, const float* x, std::int64_t rows, std::span<
   check_count("linear", rows, y);
   check_count("linear", w.out, w.data);
   const float* shift = bias.empty() ? nullptr : bias.data();
-  if (rows >= many_rows_from(w))
+  if (rows >= many_rows_from(w, products))
     linear_many_rows(w, x, rows, shift, y, pool, products);
   else
     simd::linear_few_rows(w, x, rows, shift, y, pool);
@@ -92,7 +92,7 @@ void linear_turned(const WeightMatrix& w, const float* x, std::int64_t rows, std
   if (w.interleaved) throw InvalidArgument("[linear_turned] expected rows that are not interleaved");
   check_count("linear_turned", rows, x);
   if (rows == 0) return;
-  if (rows >= many_rows_from(w)) {
+  if (rows >= many_turned_rows_from(w)) {
     static_cast<void>(bytes_of(w.format, w.in));
     return linear_turned_many_rows(w, x, rows, bias.empty() ? nullptr : bias.data(), y, pool, products);
   }

@@ -218,8 +218,8 @@ void plain_row(NumberFormat format, std::int64_t in, const std::byte* from, std:
 std::vector<std::int32_t> row_order(NumberFormat format, std::int64_t in) {
   std::vector<std::int32_t> order;
   order.reserve(static_cast<std::size_t>(in));
-  // A piece of q4_0 has its bytes' lower nibbles, values of a block's first half, and then their upper ones.
-  const std::int64_t halves = format == NumberFormat::q4_0 ? 2 : 1, pieces = 8 / halves, blocks = in / 32;
+  // A piece of nibbles has its bytes' lower ones, values of a block's first half, and then their upper ones.
+  const std::int64_t halves = format == NumberFormat::q8_0 ? 1 : 2, pieces = 8 / halves, blocks = in / 32;
   for (std::int64_t first = 0; first < blocks; first += kLanes) {
     const std::int64_t lanes = std::min(kLanes, blocks - first);
     for (std::int64_t c = 0; c < pieces; ++c)

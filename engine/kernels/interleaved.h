@@ -35,8 +35,8 @@ void interleave_row(NumberFormat format, std::int64_t in, const std::byte* from,
 /// The other way round.
 void plain_row(NumberFormat format, std::int64_t in, const std::byte* from, std::byte* to);
 
-/// The values of a row of q8_0 or q4_0 in the order in which it holds them: number p of it is value [p] of the plain
-/// row. [in]
+/// The values of a row in the order in which it holds them, of 512 values or more: number p of it is value [p] of the
+/// plain row. [in]
 std::vector<std::int32_t> row_order(NumberFormat format, std::int64_t in);
 
 /// Values [from, from + values.size()) of row `row` of interleaved w as f32; both multiples of the format's block.

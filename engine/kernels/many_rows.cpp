@@ -7,6 +7,7 @@
 #include "engine/kernels/interleaved.h"
 #include "engine/kernels/onednn.h"
 #include "engine/kernels/simd/bf16.h"
+#include "engine/kernels/simd/simd.h"
 
 #include <hwy/aligned_allocator.h>
 
@@ -44,9 +45,23 @@ bool are_rounded(NumberFormat weights, Products products) {
          simd::bf16::available();
 }
 
-std::int64_t many_rows_from(const WeightMatrix& w) {
-  if (w.interleaved) return 20;  // more where products are exact: EPYC 9005, 24 rows, 0.3 to 0.5 of oneDNN's time
-  switch (w.format) {            // `bench_kernels change`, one and two threads of a Xeon: where the two are as fast
+std::int64_t many_rows_from(const WeightMatrix& w, Products products) {
+  const bool rounded = are_rounded(w.format, products);
+  if (simd::on_amd() && simd::bf16::available() && !simd::bf16::has_tiles()) {  // EPYC 9005, widths of 2048 and 9216
+    switch (w.format) {
+      case NumberFormat::f32:
+        return 20;
+      case NumberFormat::f16:
+        return 32;
+      case NumberFormat::bf16:
+        return rounded ? 8 : 32;  // of 4 rows both are as fast, but few rows are exact
+      default:
+        if (w.interleaved) return !rounded ? 96 : w.format == NumberFormat::q8_0 ? 32 : 24;
+        break;
+    }
+  }
+  if (w.interleaved) return 20;
+  switch (w.format) {  // one and two threads of a Xeon
     case NumberFormat::f32:
       return 14;
     case NumberFormat::f16:
@@ -59,6 +74,10 @@ std::int64_t many_rows_from(const WeightMatrix& w) {
     default:
       return 8;
   }
+}
+
+std::int64_t many_turned_rows_from(const WeightMatrix& w) {
+  return w.format == NumberFormat::f32 ? 14 : 20;
 }
 
 namespace {
@@ -111,7 +130,7 @@ struct Bf16Panel {
 
 /// Whether rows are turned to bf16 in the order in which they hold their numbers (bf16.h).
 bool in_own_order(const WeightMatrix& w) {
-  return w.interleaved && w.together == 1 && (w.format == NumberFormat::q8_0 || w.format == NumberFormat::q4_0);
+  return w.interleaved && w.together == 1;
 }
 
 /// many_rows() of numbers rounded to bf16. The weights' inputs may have another order, that in which interleaved rows

@@ -3,7 +3,10 @@
 #include <hwy/detect_targets.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 
+#include "core/tensor/half_float.h"
 #include "engine/kernels/simd/vnni.h"
 
 #if HWY_ARCH_X86_64
@@ -27,6 +30,9 @@ bool has_tiles() {
   }();
   return has && available();
 }
+
+// Lambdas do not have what the pragma below says.
+#define TORPOR_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")))
 
 // For the functions below, not for the file: what it shares with others as inline code must run everywhere.
 #pragma GCC diagnostic push
@@ -65,7 +71,74 @@ void round(const float* x, const std::int32_t* order, std::int64_t n, std::uint1
   }
 }
 
+namespace {
+
+/// A row of q4_k or q6_k: of each block of 32 (a lane) the first half's numbers times its scale, less what its minimum
+/// makes, and the second half's. interleaved.cpp says where they lie.
+template <bool kSix>
+void row_of_256(const WeightMatrix& w, std::int64_t row, std::uint16_t* to) {
+  constexpr std::int64_t kBlockBytes = kSix ? 210 : 144;
+  const __m512i each = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+  const __m128i nibble = _mm_set1_epi8(15), pair = _mm_set1_epi8(0x30);
+  const std::int64_t blocks = w.in / 256;
+  for (std::int64_t b = 0; b < blocks; b += 2) {
+    const std::byte* const p = w.row(row) + b * kBlockBytes;
+    const std::int64_t lanes = 8 * std::min<std::int64_t>(2, blocks - b);
+    const auto byte = [&](std::int64_t at) { return std::to_integer<std::int32_t>(p[at]); };
+    const auto half_float = [&](std::int64_t at) {
+      std::uint16_t bits;
+      std::memcpy(&bits, p + at, 2);
+      return f32_from_f16(bits);
+    };
+    alignas(64) float scale[2][16] = {}, below[2][16] = {};
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      if constexpr (kSix) {
+        const float d = half_float(26 * lanes + lane / 8 * 2);
+        for (int half = 0; half < 2; ++half) {
+          scale[half][lane] = d * static_cast<float>(static_cast<std::int8_t>(byte((24 + half) * lanes + lane)));
+          below[half][lane] = 32 * scale[half][lane];
+        }
+      } else {
+        const std::int64_t after = 17 * lanes + lanes / 2;
+        const std::int32_t low = byte(16 * lanes + lane), high = byte(17 * lanes + lane / 2) >> (lane % 2 * 4);
+        scale[0][lane] = half_float(after + lane / 8 * 2) * static_cast<float>((low & 15) | (high & 3) << 4);
+        below[0][lane] = half_float(after + lanes / 4 + lane / 8 * 2) * static_cast<float>(low >> 4 | (high & 12) << 2);
+      }
+    }
+    const __m512 scales[2] = {_mm512_load_ps(scale[0]), _mm512_load_ps(scale[kSix ? 1 : 0])};
+    const __m512 lowest[2] = {_mm512_load_ps(below[0]), _mm512_load_ps(below[kSix ? 1 : 0])};
+    for (std::int64_t c = 0; c < 4; ++c)
+      for (std::int64_t lane = 0; lane < lanes; lane += 4) {
+        const auto load = [&](std::int64_t at) TORPOR_BF16 {
+          return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + at + lane * 4));
+        };
+        const __m512i four = _mm512_add_epi32(each, _mm512_set1_epi32(static_cast<int>(lane)));
+        const auto put = [&](__m128i numbers, int half) TORPOR_BF16 {
+          store(to + ((2 * c + half) * lanes + lane) * 4, 0xFFFF,
+                _mm512_fmsub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(numbers)),
+                                _mm512_permutexvar_ps(four, scales[half]), _mm512_permutexvar_ps(four, lowest[half])));
+        };
+        const __m128i bytes = load(c * lanes * 4);
+        __m128i first = _mm_and_si128(bytes, nibble), last = _mm_and_si128(_mm_srli_epi16(bytes, 4), nibble);
+        if constexpr (kSix) {
+          const __m128i pairs = load((16 + c / 2 * 4) * lanes);
+          const bool even = c % 2 == 0;
+          first = _mm_or_si128(first, _mm_and_si128(even ? _mm_slli_epi16(pairs, 4) : pairs, pair));
+          last = _mm_or_si128(last, _mm_and_si128(even ? _mm_slli_epi16(pairs, 2) : _mm_srli_epi16(pairs, 2), pair));
+        }
+        put(first, 0);
+        put(last, 1);
+      }
+    to += lanes * 32;
+  }
+}
+
+}  // namespace
+
 void interleaved_row(const WeightMatrix& w, std::int64_t row, std::uint16_t* to) {
+  if (w.format == NumberFormat::q4_k) return row_of_256<false>(w, row, to);
+  if (w.format == NumberFormat::q6_k) return row_of_256<true>(w, row, to);
+
   constexpr std::int64_t kLanes = 16;
   const bool eight = w.format == NumberFormat::q8_0;
   const std::int64_t blocks = w.in / 32, pieces = eight ? 8 : 4, block_bytes = eight ? 34 : 18;
@@ -82,8 +155,7 @@ void interleaved_row(const WeightMatrix& w, std::int64_t row, std::uint16_t* to)
         const __m128i bytes = _mm_maskz_loadu_epi8(mask, group + (c * lanes + lane) * 4);
         const __m512 scale =
             _mm512_permutexvar_ps(_mm512_add_epi32(each, _mm512_set1_epi32(static_cast<int>(lane))), scales);
-        const auto put = [&](__m128i numbers, std::int64_t at)
-            __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c"))) {
+        const auto put = [&](__m128i numbers, std::int64_t at) TORPOR_BF16 {
           store(to + at, mask, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(numbers)), scale));
         };
         if (eight) {

@@ -18,7 +18,7 @@ bool has_tiles();
 /// 0. n values.
 void round(const float* x, const std::int32_t* order, std::int64_t n, std::uint16_t* y);
 
-/// A row of q8_0 or q4_0 weights of interleaved.h in the order of row_order(), rounded like round(). to: [w.in].
+/// A row of weights of interleaved.h in the order of row_order(), rounded like round(). to: [w.in].
 void interleaved_row(const WeightMatrix& w, std::int64_t row, std::uint16_t* to);
 
 }  // namespace torpor::simd::bf16

@@ -124,11 +124,13 @@ HWY_INLINE void dot_plain(const std::byte* const* w, const std::byte* const* ahe
   constexpr bool kPairs = std::is_same_v<T, hwy::bfloat16_t>;
   const std::int64_t stride = kPairs ? paired_width(in) : in;
   V sum[kW][kX][2];
-  for (int k = 0; k < kW; ++k)
-    for (int r = 0; r < kX; ++r) sum[k][r][0] = sum[k][r][1] = hn::Zero(d);
+  TORPOR_UNROLL
+  for (int k = 0; k < kW; ++k) TORPOR_UNROLL
+  for (int r = 0; r < kX; ++r) sum[k][r][0] = sum[k][r][1] = hn::Zero(d);
   const auto add = [&](int k, const std::byte* weights, const V(&values)[kX][2]) HWY_ATTR {
     V first, second;
     W::load(weights, first, second);
+    TORPOR_UNROLL
     for (int r = 0; r < kX; ++r) {
       sum[k][r][0] = hn::MulAdd(first, values[r][0], sum[k][r][0]);
       sum[k][r][1] = hn::MulAdd(second, values[r][1], sum[k][r][1]);
@@ -139,7 +141,9 @@ HWY_INLINE void dot_plain(const std::byte* const* w, const std::byte* const* ahe
   V values[kX][2];
   std::int64_t i = 0;
   for (; i + step <= in; i += step) {
+    TORPOR_UNROLL
     for (int r = 0; r < kX; ++r) W::load_x(x + r * stride + i, values[r][0], values[r][1]);
+    TORPOR_UNROLL
     for (int k = 0; k < kW; ++k) {
       constexpr std::int64_t kLine = 64;
       const std::int64_t bytes = step * W::kBytes;
@@ -149,18 +153,21 @@ HWY_INLINE void dot_plain(const std::byte* const* w, const std::byte* const* ahe
   }
   if (i < in) {
     HWY_ALIGN float rest[2 * HWY_MAX_BYTES / sizeof(float)] = {};
+    TORPOR_UNROLL
     for (int r = 0; r < kX; ++r) {
       if (!kPairs) std::memcpy(rest, x + r * stride + i, static_cast<std::size_t>(in - i) * sizeof(float));
       W::load_x(kPairs ? x + r * stride + i : rest, values[r][0], values[r][1]);
     }
+    TORPOR_UNROLL
     for (int k = 0; k < kW; ++k) {
       HWY_ALIGN std::byte weights[2 * HWY_MAX_BYTES] = {};
       std::memcpy(weights, w[k] + i * W::kBytes, static_cast<std::size_t>((in - i) * W::kBytes));
       add(k, weights, values);
     }
   }
-  for (int k = 0; k < kW; ++k)
-    for (int r = 0; r < kX; ++r) out[k * kX + r] = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum[k][r][0], sum[k][r][1])));
+  TORPOR_UNROLL
+  for (int k = 0; k < kW; ++k) TORPOR_UNROLL
+  for (int r = 0; r < kX; ++r) out[k * kX + r] = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum[k][r][0], sum[k][r][1])));
 }
 
 }  // namespace torpor::simd::HWY_NAMESPACE

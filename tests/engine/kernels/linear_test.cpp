@@ -94,7 +94,7 @@ TEST(Linear, BothPathsAgreeWithTheReferenceOnEitherSideOfTheChange) {
   // linear() picks by the number of rows; here each is used for row counts that it would not get.
   ThreadPool pool(1);
   for (const NumberFormat format : {NumberFormat::f32, NumberFormat::bf16, NumberFormat::q4_0, NumberFormat::q6_k}) {
-    const std::int64_t limit = many_rows_from({format, nullptr, 70, 256});
+    const std::int64_t limit = many_rows_from({format, nullptr, 70, 256}, Products::exact);
     for (const std::int64_t rows : {std::int64_t{1}, limit - 1, limit, limit + 5}) {
       const LinearCase c{rows, 256, 70, format, true, kQuantisedTolerance};
       const auto bytes = random_weights(format, c.out, c.in, 3);

@@ -5,6 +5,7 @@
 
 #include "engine/kernels/dense_cases.h"
 #include "engine/kernels/interleaved.h"
+#include "engine/kernels/many_rows.h"
 #include "engine/kernels/reference/reference.h"
 #include "engine/kernels/simd/bf16.h"
 #include "kernel_test_support.h"
@@ -99,7 +100,7 @@ TEST(Rounded, ProductsAreThoseOfRoundedNumbers) {
   for (const NumberFormat format :
        {NumberFormat::bf16, NumberFormat::q8_0, NumberFormat::q4_0, NumberFormat::q4_k, NumberFormat::q6_k})
     for (const std::int64_t in : {256, 512, 1280, 2560 + 256})
-      for (const std::int64_t rows : {20, 37}) {
+      for (const std::int64_t rows : {60, 77}) {  // many of every format on every processor
         Case c(format, rows, in, in == 256 ? 2080 : 70);
         const auto x = rounded(c.x);
         std::vector<float> got(static_cast<std::size_t>(rows * c.w.out), -7777.0F);
@@ -141,7 +142,9 @@ TEST(Rounded, FullFormatsFewRowsAndOtherProcessorsAreExact) {
   };
   EXPECT_TRUE(same(NumberFormat::f32, 40));
   EXPECT_TRUE(same(NumberFormat::f16, 40));
-  EXPECT_TRUE(same(NumberFormat::bf16, 4));
+  const std::int64_t limit = many_rows_from({NumberFormat::bf16, nullptr, 70, 512}, Products::rounded);
+  EXPECT_TRUE(same(NumberFormat::bf16, limit - 1));
+  EXPECT_EQ(same(NumberFormat::bf16, limit), !simd::bf16::available());
   EXPECT_EQ(same(NumberFormat::bf16, 40), !simd::bf16::available());
   simd::vnni::switched_off = true;
   EXPECT_TRUE(same(NumberFormat::bf16, 40));
