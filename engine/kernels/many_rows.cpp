@@ -55,8 +55,12 @@ std::int64_t many_rows_from(const WeightMatrix& w, Products products) {
         return 32;
       case NumberFormat::bf16:
         return rounded ? 8 : 32;  // of 4 rows both are as fast, but few rows are exact
+      case NumberFormat::q8_0:
+      case NumberFormat::q4_0:
+        if (w.interleaved) return rounded ? 40 : 96;
+        break;
       default:
-        if (w.interleaved) return !rounded ? 96 : w.format == NumberFormat::q8_0 ? 32 : 24;
+        if (w.interleaved) return rounded ? 24 : 96;
         break;
     }
   }
