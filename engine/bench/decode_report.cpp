@@ -73,8 +73,8 @@ Chart parts_chart(const std::vector<Side>& sides, bool times) {
   };
   for (std::size_t p = 0; p < std::size(kParts); ++p)
     add(kPartTitles[p], [&](const Json& side) {
-      return times ? side.at("milliseconds_per_token_by_part").value(kParts[p], 0.0)
-                   : side.at("bytes_per_token_by_part").value(kParts[p], 0.0) * 1e-9;
+      return times ? side.at("milliseconds_per_token_by_part").at(kParts[p]).get<double>()
+                   : side.at("bytes_per_token_by_part").at(kParts[p]).get<double>() * 1e-9;
     });
   if (times) {
     add("sampling",

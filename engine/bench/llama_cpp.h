@@ -16,8 +16,9 @@ std::string why_not_in_llama_cpp(const ModelConfig& config);
 
 /// Writes the model as llama.cpp reads it: weights in their formats, rows of query and key in the order of its
 /// rotation, norms with their offset added. Without a vocabulary. An activation function that its architecture does not
-/// have (ReLU in a llama) is not in the file: it computes its own there, in the same time. Throws InvalidArgument where
-/// why_not_in_llama_cpp() has a reason, IoError.
+/// have (ReLU in a llama) is not in the file: it computes its own there, in the same time. A Gemma 3n of other numbers
+/// than those built into llama.cpp is written too. Throws InvalidArgument where why_not_in_llama_cpp() has another
+/// reason, IoError.
 void write_gguf(const Model& model, const std::filesystem::path& path,
                 const std::function<void(std::int64_t bytes)>& progress = {});
 

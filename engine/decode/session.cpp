@@ -313,7 +313,7 @@ struct Session::State {
       std::int64_t end = begin + 1;
       while (end < rows && sequence[static_cast<std::size_t>(first + end)] == which) ++end;
       const std::int64_t start = position[static_cast<std::size_t>(first + begin)];
-      if (cached == layer) {
+      if (owns_cache(layer)) {
         if (cache.quantised()) check_finite(layer, begin, end, start);
         for (std::int64_t r = begin; r < end; ++r)
           cache.put(layer, which, start + r - begin, new_keys.data() + r * config.kv_width(),

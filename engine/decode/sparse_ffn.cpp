@@ -25,6 +25,12 @@ void activate_projections(const ModelConfig& config, float* values, std::int64_t
   activate(config.activation, values, count);
 }
 
+/// The model's own Gaussian top-k, if the layer has one: gates [tokens, d_ff] become what is above their cutoffs.
+void cut_gates(const ModelConfig& config, std::size_t layer, float* gates, std::int64_t tokens, ThreadPool& pool) {
+  if (const float sparsity = config.gate_sparsity_of(static_cast<int>(layer)); sparsity > 0)
+    gaussian_shift(gates, tokens, config.d_ff, static_cast<double>(sparsity), pool);
+}
+
 /// values[index[k]] = packed[k] for n neurons of d_ff; the others become 0.
 void scatter(const std::int32_t* index, const float* packed, std::int64_t n, float* values, std::int64_t d_ff) {
   std::fill_n(values, d_ff, 0.0F);
@@ -215,8 +221,7 @@ void SparseFfn::gate_values(std::size_t layer, const float* in, std::int64_t tok
     linear(rows.gate, in, tokens, ffn.gate_bias, values_.data(), pool);
   else
     linear(rows.up, in, tokens, ffn.up_bias, values_.data(), pool);
-  if (const float sparsity = own_sparsity(layer); sparsity > 0)
-    gaussian_shift(values_.data(), tokens, config.d_ff, static_cast<double>(sparsity), pool);
+  cut_gates(config, layer, values_.data(), tokens, pool);
   activate_projections(config, values_.data(), tokens * config.d_ff);
 }
 
@@ -377,8 +382,7 @@ void SparseFfn::forward_many(int layer, const float* in, std::int64_t tokens, fl
     });
   } else {
     linear(first, in, tokens, first_bias, values_.data(), pool, products);
-    if (const float sparsity = own_sparsity(l); sparsity > 0)
-      gaussian_shift(values_.data(), tokens, d_ff, static_cast<double>(sparsity), pool);
+    cut_gates(config, l, values_.data(), tokens, pool);
     const bool ruled = !selectors_.empty();
     if (ruled && config.gated) linear(ffn.up, in, tokens, ffn.up_bias, packed_.data(), pool, products);
     const TopK* const largest = std::get_if<TopK>(&rules_[l]);

@@ -202,7 +202,8 @@ void read_gemma2(const JsonReader& json, ModelConfig& config) {
       json, window_at(json, 4096), [](int layer) { return layer % 2 == 0; }, config);
 }
 
-/// A setting that is a list with a number for each layer, or one number for all. size: whether they are whole numbers.
+/// A setting that is a list with a number for each layer, or one number for all. read: the number, or none where the
+/// JSON is not of that kind.
 template <class Number, class Read>
 std::vector<Number> numbers_by_layer(const JsonReader& json, std::string_view key, int layers, const char* kind,
                                      const Read& read) {
